@@ -1,0 +1,23 @@
+"""Where things lie: every folder the project reads or writes, found from this file, never from the working directory.
+
+Each folder can be moved by the environment variable named beside it.
+"""
+
+import os
+
+ROOT = os.path.dirname(os.path.abspath(__file__))
+
+
+def _folder(variable, *default):
+    """The folder named by environment variable `variable`, else `default` below the project's root."""
+    return os.path.abspath(os.path.expanduser(os.environ.get(variable) or os.path.join(ROOT, *default)))
+
+
+RESULT_DIR = _folder('DISCO_RESULT_DIR', 'results')                             # numbered run directories
+DATASET_DIR = _folder('DISCO_DATASET_DIR', 'datasets')                          # TFRecords
+CACHE_DIR = _folder('DISCO_CACHE_DIR', 'cache')                                 # downloaded models
+CACHE1_DIR = _folder('DISCO_CACHE1_DIR', 'cache1')                              # downloaded averages of w
+VAE_WEIGHTS_DIR = _folder('DISCO_VAE_WEIGHTS_DIR', 'vae', 'weights')            # <factor>/stage1_epoch_395.ckpt.*
+FACE_MODEL_DIR = _folder('DISCO_FACE_MODEL_DIR', 'renderer', 'BFM face model')  # BFM09 and its index files
+PRETRAINED_DIR = _folder('DISCO_PRETRAINED_DIR', 'training', 'pretrained_weights')  # recon_net, id_net, parsing_net
+OP_CACHE_DIR = _folder('DISCO_OP_CACHE_DIR', os.path.expanduser('~'), '.cache', 'discofacegan', 'ops')  # compiled ops

@@ -1,0 +1,28 @@
+"""THE import of TensorFlow: `from dnnlib.tflib.compat import tf`. Nothing else asks which TensorFlow it is.
+
+`tf` is `tensorflow.compat.v1` in graph mode on both TensorFlow lines, 1.15 and 2.x.
+"""
+
+import os
+import re
+import warnings
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')      # TensorFlow's chatter; what fails raises an exception anyway
+
+with warnings.catch_warnings():
+    warnings.simplefilter('ignore')                     # NumPy's and protobuf's deprecations inside TensorFlow 1.15
+    import tensorflow as _tensorflow
+    import tensorflow.compat.v1 as tf
+
+VERSION = tuple(int(x) for x in re.findall(r'\d+', _tensorflow.__version__)[:2])    # e.g. (1, 15), (2, 21)
+IS_TF1 = VERSION < (2, 0)
+
+tf.logging.set_verbosity(tf.logging.ERROR)
+if not IS_TF1:
+    tf.disable_v2_behavior()
+
+
+def gpu_names():
+    """Names of the GPUs this process can use, e.g. ['/device:GPU:0']; empty on a CPU-only machine. Claims no memory."""
+    devices = tf.config.experimental.list_physical_devices('GPU')
+    return [f'/device:GPU:{i}' for i in range(len(devices))]

@@ -1,0 +1,140 @@
+"""Image layers in either data format: NHWC on the CPU (TensorFlow 1.15 has no other there), NCHW on GPUs (faster).
+
+A network converts its input once with `from_nchw` or `from_nhwc`, calls these functions in between, and converts back
+at its end; nothing else in the project asks which format is in use. Kernels are HWIO [height, width, in, out] and
+all other variables keep their shape in both formats, so weights do not depend on it.
+"""
+
+import contextlib
+import os
+
+from dnnlib.tflib.compat import gpu_names, tf
+
+_forced = []        # innermost `use_data_format` last
+
+
+def data_format():
+    """'NCHW' or 'NHWC': the format of activations now. The environment variable DISCO_DATA_FORMAT overrides."""
+    if _forced:
+        return _forced[-1]
+    return os.environ.get('DISCO_DATA_FORMAT') or ('NCHW' if gpu_names() else 'NHWC')
+
+
+@contextlib.contextmanager
+def use_data_format(name):
+    """Build the layers of this block in format `name`, 'NCHW' or 'NHWC'."""
+    if name not in ('NCHW', 'NHWC'):
+        raise ValueError(f'data format {name!r}: NCHW or NHWC expected')
+    _forced.append(name)
+    try:
+        yield
+    finally:
+        _forced.pop()
+
+
+def from_nchw(x):
+    """[N, C, H, W] -> the current format."""
+    return x if data_format() == 'NCHW' else tf.transpose(x, [0, 2, 3, 1])
+
+
+def to_nchw(x):
+    """The current format -> [N, C, H, W]."""
+    return x if data_format() == 'NCHW' else tf.transpose(x, [0, 3, 1, 2])
+
+
+def from_nhwc(x):
+    """[N, H, W, C] -> the current format."""
+    return x if data_format() == 'NHWC' else tf.transpose(x, [0, 3, 1, 2])
+
+
+def to_nhwc(x):
+    """The current format -> [N, H, W, C]."""
+    return x if data_format() == 'NHWC' else tf.transpose(x, [0, 2, 3, 1])
+
+
+def channel_axis():
+    """Axis of the channels: 1 or 3."""
+    return data_format().index('C')
+
+
+def spatial_axes():
+    """Axes of height and width: [2, 3] or [1, 2]."""
+    return [data_format().index('H'), data_format().index('W')]
+
+
+def num_channels(x):
+    """Number of channels of x, an int."""
+    return x.shape.as_list()[channel_axis()]
+
+
+def per_channel(v):
+    """[C] or [N, C] -> a shape that broadcasts over the height and width of images in the current format."""
+    if v.shape.ndims == 1:
+        return tf.reshape(v, [1, -1, 1, 1] if data_format() == 'NCHW' else [1, 1, 1, -1])
+    channels = v.shape.as_list()[1]
+    return tf.reshape(v, [-1, channels, 1, 1] if data_format() == 'NCHW' else [-1, 1, 1, channels])
+
+
+def spatial4(height, width):
+    """[1, height, width, 1] arranged for the current format, e.g. strides or window sizes."""
+    return [1, 1, height, width] if data_format() == 'NCHW' else [1, height, width, 1]
+
+
+def pad(x, top, bottom, left, right):
+    """Zero-pad height and width."""
+    margins = [[0, 0], [0, 0], [0, 0], [0, 0]]
+    margins[spatial_axes()[0]], margins[spatial_axes()[1]] = [top, bottom], [left, right]
+    return tf.pad(x, margins)
+
+
+def conv2d(x, kernel, stride=1, padding='SAME'):
+    """Convolution (correlation). kernel: [h, w, in, out]; stride: int; padding: 'SAME' or 'VALID' as TensorFlow's."""
+    return tf.nn.conv2d(x, kernel, strides=spatial4(stride, stride), padding=padding, data_format=data_format())
+
+
+def bias_add(x, bias):
+    """Add bias [C] to every pixel."""
+    return tf.nn.bias_add(x, bias, data_format=data_format())
+
+
+def max_pool(x, size, stride, padding):
+    """Maximum over size x size windows; padding 'SAME' or 'VALID' as TensorFlow's."""
+    return tf.nn.max_pool(x, ksize=spatial4(size, size), strides=spatial4(stride, stride), padding=padding,
+                          data_format=data_format())
+
+
+def avg_pool(x, size, stride, padding='VALID'):
+    """Mean over size x size windows; padding 'SAME' or 'VALID' as TensorFlow's."""
+    return tf.nn.avg_pool(x, ksize=spatial4(size, size), strides=spatial4(stride, stride), padding=padding,
+                          data_format=data_format())
+
+
+def global_avg_pool(x):
+    """Mean over height and width -> [N, C]."""
+    return tf.reduce_mean(x, axis=spatial_axes())
+
+
+def upscale2d(x, factor=2):
+    """Nearest-neighbour upscaling by an integer factor."""
+    if factor == 1:
+        return x
+    channels = num_channels(x)
+    height, width = [x.shape.as_list()[axis] for axis in spatial_axes()]
+    if data_format() == 'NCHW':
+        x = tf.tile(tf.reshape(x, [-1, channels, height, 1, width, 1]), [1, 1, 1, factor, 1, factor])
+        return tf.reshape(x, [-1, channels, height * factor, width * factor])
+    x = tf.tile(tf.reshape(x, [-1, height, 1, width, 1, channels]), [1, 1, factor, 1, factor, 1])
+    return tf.reshape(x, [-1, height * factor, width * factor, channels])
+
+
+def downscale2d(x, factor=2):
+    """Mean over factor x factor blocks."""
+    return x if factor == 1 else avg_pool(x, factor, factor)
+
+
+def batch_norm_inference(x, mean, variance, beta, gamma=None, epsilon=1e-5):
+    """Frozen batch normalisation by the stored moments, each [C]; folded into one multiply and one add per value."""
+    scale = tf.rsqrt(variance + epsilon)
+    if gamma is not None:
+        scale = scale * gamma
+    return x * per_channel(scale) + per_channel(beta - mean * scale)

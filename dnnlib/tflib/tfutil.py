@@ -1,0 +1,85 @@
+"""The default session and what is done with it: create, run, set variables; small graph helpers."""
+
+from typing import Any, Dict, Iterable, List, Optional
+
+import numpy as np
+
+from dnnlib.tflib.compat import tf
+
+
+def create_session(threads: Optional[int] = None, graph: Any = None) -> Any:
+    """A tf.Session that grows GPU memory as needed and runs ops without a GPU kernel on the CPU.
+
+    threads: size of TensorFlow's two thread pools; None: one thread per core.
+    TensorFloat-32 is switched off where TensorFlow has that switch: its 10-bit mantissa changes images visibly.
+    """
+    if hasattr(tf.config.experimental, 'enable_tensor_float_32_execution'):
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+    proto = tf.ConfigProto(allow_soft_placement=True)
+    proto.gpu_options.allow_growth = True
+    if threads is not None:
+        proto.intra_op_parallelism_threads = threads
+        proto.inter_op_parallelism_threads = threads
+    return tf.Session(config=proto, graph=graph)
+
+
+def init_tf(seed: Optional[int] = None, threads: Optional[int] = None) -> Any:
+    """Make sure there is a default session and return it; the first call makes it and, given `seed`, seeds the graph."""
+    session = tf.get_default_session()
+    if session is None:
+        if seed is not None:
+            tf.set_random_seed(seed)
+        session = create_session(threads)
+        session.__enter__()     # stays the default session until the process ends, as dnnlib users expect
+    return session
+
+
+def assert_tf_initialized() -> None:
+    """Raise RuntimeError when there is no default session."""
+    if tf.get_default_session() is None:
+        raise RuntimeError('no default TensorFlow session: call dnnlib.tflib.tfutil.init_tf() first')
+
+
+def run(*args: Any, **kwargs: Any) -> Any:
+    """`session.run` in the default session."""
+    assert_tf_initialized()
+    return tf.get_default_session().run(*args, **kwargs)
+
+
+def is_tf_expression(x: Any) -> bool:
+    """Whether x is a tensor, a variable or an op of a graph."""
+    return isinstance(x, (tf.Tensor, tf.Variable, tf.Operation))
+
+
+def absolute_name_scope(scope: str) -> Any:
+    """A name scope from the root of the graph, whatever scopes are open."""
+    return tf.name_scope(scope + '/')
+
+
+def lerp(a: Any, b: Any, t: Any) -> Any:
+    """a + (b - a) * t, on tensors or arrays."""
+    return a + (b - a) * t
+
+
+def set_vars(values: Dict[Any, Any]) -> None:
+    """Give variables new values, {variable: array}, in one session run; adds ops to a graph only at first use of each.
+
+    Raises ValueError naming the variable when a shape differs.
+    """
+    feed, ops = {}, []
+    for variable, value in values.items():
+        value = np.asarray(value, dtype=variable.dtype.base_dtype.as_numpy_dtype)
+        if list(value.shape) != variable.shape.as_list():
+            raise ValueError(f'{variable.name}: shape {variable.shape.as_list()} expected, {list(value.shape)} given')
+        feed[variable.initializer.inputs[1]] = value    # feeds the initial value: no new op per assignment
+        ops.append(variable.initializer)
+    run(ops, feed)
+
+
+def init_uninitialized_vars(variables: Optional[Iterable[Any]] = None) -> None:
+    """Run the initialisers of those `variables` (default: all of the graph) that hold no value yet."""
+    variables = list(tf.global_variables() if variables is None else variables)
+    with tf.control_dependencies(None):
+        flags: List[Any] = [tf.is_variable_initialized(v) for v in variables]
+    missing = [v.initializer for v, ready in zip(variables, run(flags)) if not ready]
+    run(missing)
