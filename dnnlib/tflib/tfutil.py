@@ -24,7 +24,7 @@ def create_session(threads: Optional[int] = None, graph: Any = None) -> Any:
 
 
 def init_tf(seed: Optional[int] = None, threads: Optional[int] = None) -> Any:
-    """Make sure there is a default session and return it; the first call makes it and, given `seed`, seeds the graph."""
+    """Make sure there is a default session and return it; the call that makes it seeds the graph with `seed`."""
     session = tf.get_default_session()
     if session is None:
         if seed is not None:
