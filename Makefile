@@ -1,0 +1,48 @@
+# make demo | test | lint | soak | bench | clean      PYTHON=python3.7 selects the TensorFlow 1.15 line
+PYTHON  ?= python3
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+VENV    := .venv/py$(VERSION)
+PIP     := $(VENV)/bin/python -m pip --disable-pip-version-check
+RUN     := $(VENV)/bin/python
+PIN     := $(if $(filter 3.7,$(VERSION)),-c constraints-py37.txt)
+JOBS    ?= 2
+
+# $(call phase,name,command): runs the command and prints how long it took
+phase = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start )) s"
+
+.PHONY: demo test soak lint bench clean python
+
+demo: $(VENV)/.run
+	@for factor in all expression lighting pose; do \
+	  $(RUN) generate_images.py --factor $$factor --subject 4 --variation 6 --outdir demo_images/$$factor --grid || exit 1; done
+
+test: $(VENV)/.test
+	$(call phase,tests on Python $(VERSION),$(RUN) -m pytest -m "not slow" -n $(JOBS) --dist loadfile)
+
+soak: $(VENV)/.test
+	$(call phase,soak on Python $(VERSION),$(RUN) -m pytest -m slow)
+
+lint: $(VENV)/.test
+	$(RUN) -m ruff check .
+
+bench: $(VENV)/.run
+	@for part in benchmarks/[a-z]*.py; do case $$part in */common.py) ;; *) $(RUN) $$part || exit 1;; esac; done
+
+clean:
+	rm -rf $(VENV)
+
+python:
+	@case "$(VERSION)" in \
+	  "") echo "$(PYTHON) does not run: install Python 3.10 or newer (TensorFlow 2.x) or Python 3.7 (TensorFlow 1.15) and name it, e.g. make test PYTHON=python3.11"; exit 1;; \
+	  3.7|3.1[0-9]) ;; \
+	  *) echo "$(PYTHON) is Python $(VERSION): needed is Python 3.10 or newer (TensorFlow 2.x) or Python 3.7 (TensorFlow 1.15); name one, e.g. make test PYTHON=python3.11"; exit 1;; \
+	esac
+
+$(VENV)/.run: requirements.txt constraints-py37.txt | python
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: apt install python3-venv)"; exit 1; }
+	$(call phase,install packages,$(PIP) install -q -r requirements.txt $(PIN))
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run requirements-test.txt
+	$(call phase,install test packages,$(PIP) install -q -r requirements-test.txt $(PIN))
+	@touch $@
