@@ -38,8 +38,10 @@ def test_importing_packages_is_cheap():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize('script', [f for f in sorted(os.listdir(config.ROOT)) if f.endswith('.py') and f != 'config.py']
-                         + ['vae/demo.py'])
+SCRIPTS = [name for name in sorted(os.listdir(config.ROOT)) if name.endswith('.py') and name != 'config.py']
+
+
+@pytest.mark.parametrize('script', SCRIPTS + ['vae/demo.py'])
 def test_help_needs_no_tensorflow(script):
     code = (f'import runpy, sys\nsys.argv = [{script!r}, "--help"]\n'
             f'try: runpy.run_path({script!r}, run_name="__main__")\n'
