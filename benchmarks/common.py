@@ -1,0 +1,78 @@
+"""What every benchmark shares: timing with spread, the machine's own speed beside it, aligned tables."""
+
+import os
+import platform
+import time
+from typing import Any, Callable, Dict, List, Sequence, Tuple
+
+import numpy as np
+
+Timing = Tuple[float, float, float]     # median, min, max in seconds
+
+
+def _seconds(fn: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    fn()
+    return time.perf_counter() - start
+
+
+def _spread(times: Sequence[float]) -> Timing:
+    return float(np.median(times)), float(np.min(times)), float(np.max(times))
+
+
+def measure(fn: Callable[[], Any], repeats: int = 5, warmup: int = 1) -> Timing:
+    """Call fn `warmup` times, then time `repeats` calls -> (median, min, max) in seconds."""
+    for _ in range(warmup):
+        fn()
+    return _spread([_seconds(fn) for _ in range(repeats)])
+
+
+def measure_interleaved(fns: Dict[str, Callable[[], Any]], repeats: int = 5, warmup: int = 1) -> Dict[str, Timing]:
+    """`measure` of several functions in turns, so that a busy machine disturbs all of them alike."""
+    times: Dict[str, List[float]] = {name: [] for name in fns}
+    for fn in fns.values():
+        for _ in range(warmup):
+            fn()
+    for _ in range(repeats):
+        for name, fn in fns.items():
+            times[name].append(_seconds(fn))
+    return {name: _spread(values) for name, values in times.items()}
+
+
+def matmul_gflops(size: int = 1536, repeats: int = 5) -> float:
+    """Best float32 speed of NumPy's matrix product on all cores, in 10^9 operations a second."""
+    a = np.ones([size, size], np.float32)
+    out = np.empty_like(a)
+    _, best, _ = measure(lambda: np.matmul(a, a, out=out), repeats)
+    return 2 * size ** 3 / best / 1e9
+
+
+def memory_bandwidth(megabytes: int = 256, repeats: int = 5) -> float:
+    """Best speed of one thread's copy between arrays larger than the caches, read plus written, in 10^9 bytes a second."""
+    source = np.ones(megabytes * 2 ** 18, np.float32)
+    target = np.empty_like(source)
+    _, best, _ = measure(lambda: np.copyto(target, source), repeats)
+    return 2 * source.nbytes / best / 1e9
+
+
+def machine_line() -> str:
+    """One line to print beside results: cores this process may use, matrix product, memory copy, Python and NumPy."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    return (f'machine: {cores} cores, float32 matmul {matmul_gflops():.0f} GFLOP/s, '
+            f'memory copy {memory_bandwidth():.1f} GB/s, '
+            f'Python {platform.python_version()}, NumPy {np.__version__}')
+
+
+def milliseconds(timing: Timing) -> str:
+    """(median, min, max) in seconds -> '12.3 (12.1-14.0) ms'."""
+    median, least, most = [value * 1e3 for value in timing]
+    return f'{median:.3g} ({least:.3g}-{most:.3g}) ms'
+
+
+def table(rows: Sequence[Sequence[Any]]) -> str:
+    """Rows, the heading first, as an aligned Markdown table."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = ['| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths)) + ' |' for row in cells]
+    lines.insert(1, '|' + '|'.join('-' * (width + 2) for width in widths) + '|')
+    return '\n'.join(lines)
