@@ -48,7 +48,7 @@ def matmul_gflops(size: int = 1536, repeats: int = 5) -> float:
 
 
 def memory_bandwidth(megabytes: int = 256, repeats: int = 5) -> float:
-    """Best speed of one thread's copy between arrays larger than the caches, read plus written, in 10^9 bytes a second."""
+    """Best speed of one thread copying arrays larger than the caches, read plus written, in 10^9 bytes a second."""
     source = np.ones(megabytes * 2 ** 18, np.float32)
     target = np.empty_like(source)
     _, best, _ = measure(lambda: np.copyto(target, source), repeats)
