@@ -1,0 +1,276 @@
+"""Coefficients -> 3-D face (paper section 3.2; SPEC's face model): shape, texture, normals, light, pose, projection.
+
+Pure TensorFlow, no rasteriser. World: x right, y up, z towards the camera at (0, 0, 10), decimetres. Points and
+directions are ROW vectors: a matrix stands on their right. Colours are RGB, 0-255, before any clipping.
+"""
+
+import math
+from collections import namedtuple
+
+import numpy as np
+
+from dnnlib.tflib.compat import tf
+from renderer import camera, factors
+
+AMBIENT = 0.8       # added to the constant harmonic of each colour channel
+
+# What `FaceDecoder.decode` returns; B faces, n vertices. What nobody fetches is never computed.
+#   shape     [B, n, 3]  vertices of the face looking along +z, before the pose
+#   normals   [B, n, 3]  unit normals of that
+#   texture   [B, n, 3]  skin colour without light
+#   colors    [B, n, 3]  the same under the lighting, not clipped
+#   vertices  [B, n, 3]  shape turned by the pose, then moved by the translation
+#   rotation  [B, 3, 3]  turned = point @ rotation
+#   translation [B, 3]
+Face = namedtuple('Face', 'shape normals texture colors vertices rotation translation')
+
+
+class FaceDecoder:
+    """Decodes some vertices of a FaceModel, and touches only these and what their normals need.
+
+    model: FaceModel. vertices: their numbers, [n]; default the drawn region, so that triangles are
+    `model.region_triangles`. The constants are made once per graph and device; they lie in the graph itself.
+    """
+
+    def __init__(self, model, vertices=None):
+        self.model = model
+        self.vertices = np.asarray(model.region if vertices is None else vertices)
+        self._patch = None
+        self._constants = {}
+
+    def decode(self, coeff):
+        """coeff: [B, 257] float32 reconstruction vector, or [B, 254] for no translation -> Face."""
+        coeff = with_translation(coeff)
+        count = len(self.vertices)
+        shape = self._linear('shape', _shape_coeff(coeff))                      # [B, m, 3], m >= n
+        texture = self._linear('texture', coeff[:, factors.TEXTURE])            # [B, n, 3]
+        rotation = rotation_matrix(coeff[:, factors.ANGLES])
+        translation = coeff[:, factors.TRANSLATION]
+        normals = self._normals(shape)                                          # [B, 3, n]
+        light = _light(normals, rotation, coeff[:, factors.LIGHTING])           # [B, 3, n]
+        shape = shape[:, :count]
+        return Face(shape=shape, normals=tf.transpose(normals, [0, 2, 1]), texture=texture,
+                    colors=texture * tf.transpose(light, [0, 2, 1]),
+                    vertices=tf.matmul(shape, rotation) + translation[:, None],
+                    rotation=rotation, translation=translation)
+
+    def points(self, coeff):
+        """The decoder's vertices alone, cheap for a few of them: coeff as in `decode` -> [B, n, 3], pose applied."""
+        coeff = with_translation(coeff)
+        shape = self._linear('points', _shape_coeff(coeff))
+        return tf.matmul(shape, rotation_matrix(coeff[:, factors.ANGLES])) + coeff[:, None, factors.TRANSLATION]
+
+    def _linear(self, name, coeff):
+        """mean + basis @ coeff for the vertices of `name`: [B, k] -> [B, vertices, 3]."""
+        if name == 'texture':
+            build = lambda: _affine_matrix(self.model.texture_basis, self.model.mean_texture, self.vertices)
+        else:
+            build = lambda: _affine_matrix(self.model.shape_basis, self.model.mean_shape,
+                                           self.patch.vertices if name == 'shape' else self.vertices)
+        matrix = self._constant(name, build)                                    # [k + 1, 3 * vertices]
+        coeff = tf.concat([coeff, tf.ones_like(coeff[:, :1])], axis=1)
+        return tf.reshape(_thin_matmul(coeff, matrix), [-1, matrix.shape.as_list()[1] // 3, 3])
+
+    @property
+    def patch(self):
+        """Vertices and triangles that the normals need (`_Patch`)."""
+        if self._patch is None:
+            self._patch = _Patch(self.model, self.vertices)
+        return self._patch
+
+    def _normals(self, shape):
+        """Unit normals of the decoder's vertices: shape [B, m, 3] of the patch -> [B, 3, n]."""
+        patch, count = self.patch, len(self.vertices)
+        batch = tf.shape(shape)[0]
+        table = {name: self._constant(name, lambda name=name: getattr(patch, name)) for name in _Patch.TABLES}
+
+        # Batch innermost: one row of a gather is then a run of 3 * B numbers.
+        rows = tf.transpose(tf.reshape(shape, [-1, 3 * len(patch.vertices)]))                   # [m * 3, B]
+        rows = tf.reshape(rows, [len(patch.vertices), 3 * batch])                               # [m, 3B]
+        corners = _gather_sum(rows, table['corners'], table['corners_back'])                    # [3F, 3B]
+        v1, v2, v3 = tf.unstack(tf.reshape(corners, [3, len(patch.corners) // 3, 3, batch]))    # [F, 3, B]
+        faces = _unit(_cross(v1 - v2, v2 - v3), axis=1)                                         # [F, 3, B]
+        faces = tf.reshape(faces, [-1, 3 * batch])
+        sums = _gather_sum(faces, table['around'], table['around_back'])[:count]                # [n, 3B]
+        return _unit(tf.transpose(tf.reshape(sums, [count, 3, batch]), [2, 1, 0]), axis=1)
+
+    def _constant(self, name, build):
+        """The array `build()` as a constant of the current graph and device."""
+        graph = tf.get_default_graph()
+        with tf.control_dependencies(None), tf.name_scope(None):     # usable inside and outside of loops and branches
+            key = (id(graph), tf.no_op(name='face_decoder_device').device, name)
+            if key not in self._constants:
+                self._constants[key] = (graph, tf.constant(build(), name='face_decoder_' + name))
+        return self._constants[key][1]
+
+
+# ------------------------------------------------------------------------------------------------ pieces
+
+def with_translation(coeff):
+    """[B, 257], or [B, 254] with zeros put behind it, -> [B, 257]."""
+    width = coeff.shape.as_list()[-1]
+    if width == factors.NUM_RECON:
+        return coeff
+    if width != factors.NUM_COEFFS:
+        raise ValueError(f'coefficients have {width} columns; {factors.NUM_RECON} are expected, or '
+                         f'{factors.NUM_COEFFS} for no translation')
+    return tf.pad(coeff, [[0, 0], [0, factors.NUM_RECON - factors.NUM_COEFFS]])
+
+
+def rotation_matrix(angles):
+    """[B, 3] pitch, yaw, roll in radians (about x, y, z) -> [B, 3, 3] for row vectors: (Rz Ry Rx) transposed."""
+    values = tf.concat([tf.ones_like(angles[:, :1]), tf.sin(angles), tf.cos(angles)], axis=1)       # [B, 7]
+    turns = tf.reshape(tf.matmul(values, tf.constant(_turn_table())), [-1, 3, 3, 3])                # [B, axis, 3, 3]
+    return tf.matmul(tf.matmul(turns[:, 0], turns[:, 1]), turns[:, 2])      # (Rz Ry Rx)^T = Rx^T Ry^T Rz^T
+
+
+def project_224(points):
+    """World points [B, n, 3] -> [B, n, 2] in R_Net's 224-pixel picture: x right, y UP from the bottom left, pixels."""
+    return _project(points, camera.FOCAL_224, camera.RECON_SIZE / 2)
+
+
+def project_256(points):
+    """World points [B, n, 3] -> [B, n, 2] in 256-pixel renders: x right, y UP from the bottom left, pixels."""
+    return _project(points, camera.FOCAL_256, camera.RENDER_SIZE / 2)
+
+
+def _project(points, focal, centre):
+    return points[..., :2] * (focal / (camera.DISTANCE - points[..., 2:])) + centre
+
+
+def _shape_coeff(coeff):
+    """[B, 257] -> [B, 144]: identity's shape part, then expression, as the columns of `shape_basis`."""
+    return tf.concat([coeff[:, factors.SHAPE], coeff[:, factors.EXPRESSION]], axis=1)
+
+
+def _affine_matrix(basis, mean, vertices):
+    """Basis [3N, k] and mean at some vertices -> [k + 1, 3 * vertices] float32. The mean, the largest number of the
+    sum, is the last row: it is added last, when the small ones have met."""
+    ordinates = (3 * vertices[:, None] + np.arange(3)).reshape(-1)
+    return np.concatenate([basis[ordinates].T, mean[vertices].reshape(1, -1)]).astype(np.float32)
+
+
+def _thin_matmul(thin, wide):
+    """thin [B, k] @ wide [k, M] for few rows B and a constant `wide`. The gradient is ordered for speed: `wide` is
+    read along its rows, once, whatever the TensorFlow."""
+    @tf.custom_gradient
+    def call(thin):
+        return tf.matmul(thin, wide), lambda upstream: tf.transpose(tf.matmul(wide, tf.transpose(upstream)))
+    return call(thin)
+
+
+def _turn_table():
+    """[7, 27]: (1, three sines, three cosines) -> the three transposed turns about x, y and z."""
+    table = np.zeros([7, 3, 3, 3], np.float32)
+    for axis in range(3):
+        j, k = (axis + 1) % 3, (axis + 2) % 3
+        table[0, axis, axis, axis] = 1
+        table[4 + axis, axis, j, j] = table[4 + axis, axis, k, k] = 1
+        table[1 + axis, axis, j, k] = 1         # row vectors: sin right of the diagonal
+        table[1 + axis, axis, k, j] = -1
+    return table.reshape(7, 27)
+
+
+def _cross(a, b):
+    """Cross product along axis 1 of [F, 3, B]."""
+    a, b = tf.concat([a, a[:, :2]], axis=1), tf.concat([b, b[:, :2]], axis=1)       # x y z x y
+    return a[:, 1:4] * b[:, 2:5] - a[:, 2:5] * b[:, 1:4]
+
+
+def _unit(x, axis):
+    """x / |x| along `axis`; zero stays zero."""
+    return x * tf.rsqrt(tf.maximum(tf.reduce_sum(tf.square(x), axis=axis, keepdims=True), 1e-12))
+
+
+def _light(normals, rotation, lighting):
+    """Factor on the texture: unit normals [B, 3, n] before the pose, lighting [B, 27] -> [B, 3 channels, n].
+
+    The pose turns the (few) lighting coefficients back instead of the (many) normals: light is a polynomial
+    c + l.N + N Q N of the turned normal N = n @ rotation, so l and Q become rotation @ l and rotation Q rotation^T.
+    """
+    terms = tf.reshape(tf.matmul(tf.reshape(lighting, [-1, 9]), tf.constant(_harmonics_table())), [-1, 3, 13])
+    terms += tf.constant(AMBIENT * _harmonics_table()[0])                       # the 13 numbers of c, l, Q per channel
+    turn = lambda x: tf.matmul(rotation, x)                                     # x: [B, 3, columns]
+    flat = tf.transpose(terms[..., 1:], [0, 2, 1])                              # [B, 3 + 9, channel]
+    linear = turn(flat[:, :3])                                                  # [B, 3, channel]
+    square = turn(tf.reshape(flat[:, 3:], [-1, 3, 9]))                          # [B, i, (j, channel)]
+    square = tf.transpose(tf.reshape(square, [-1, 3, 3, 3]), [0, 2, 1, 3])      # [B, j, i, channel]
+    square = tf.reshape(turn(tf.reshape(square, [-1, 3, 9])), [-1, 9, 3])       # [B, (j, i), channel]
+    diagonal, off = tf.gather(square, [0, 4, 8], axis=1), tf.gather(square, [1, 5, 6], axis=1)     # xy yz zx
+    weights = tf.concat([terms[:, None, :, 0], linear, diagonal, 2 * off], axis=1)                 # [B, 10, channel]
+    neighbour = tf.concat([normals[:, 1:], normals[:, :1]], axis=1)                                # y z x
+    monomials = tf.concat([tf.ones_like(normals[:, :1]), normals, tf.square(normals), normals * neighbour], axis=1)
+    return tf.matmul(weights, monomials, transpose_a=True)
+
+
+def _harmonics_table():
+    """[9, 13]: each spherical harmonic of a unit vector N as numbers c, l (3), Q (3x3, symmetric): c + l.N + N Q N."""
+    a0, a1, a2 = math.pi, 2 * math.pi / math.sqrt(3), 2 * math.pi / math.sqrt(8)
+    c0, c1, c2 = (math.sqrt(k / (4 * math.pi)) for k in (1, 3, 15))
+    table = np.zeros([9, 13])
+    linear, square = table[:, 1:4], table[:, 4:].reshape(9, 3, 3)
+    x, y, z = range(3)
+    table[0, 0] = a0 * c0
+    linear[1, y], linear[2, z], linear[3, x] = -a1 * c1, a1 * c1, -a1 * c1
+    for row, i, j, sign in ((4, x, y, 1), (5, y, z, -1), (7, x, z, -1)):
+        square[row, i, j] = square[row, j, i] = sign * a2 * c2 / 2
+    table[6, 0], square[6, z, z] = -a2 * c2 / (2 * math.sqrt(3)), 3 * a2 * c2 / (2 * math.sqrt(3))
+    square[8, x, x], square[8, y, y] = a2 * c2 / 2, -a2 * c2 / 2
+    return table.astype(np.float32)
+
+
+# ------------------------------------------------------------------------------------------------ normals
+
+class _Patch:
+    """What the normals of `wanted` vertices need: more vertices, the triangles around, and tables of who touches whom.
+
+    vertices      [m] numbers in the model, the wanted first
+    corners       [3F, 1] patch vertices of first, second, third corners; the last triangle is (0, 0, 0), without area
+    around        [n + 1, 8] triangles around each wanted vertex, padded with that last triangle, whose normal is zero;
+                  the last row is padding alone
+    *_back        the transposed tables, for gradients, padded with numbers of rows that hold zeros
+    """
+
+    TABLES = ('corners', 'corners_back', 'around', 'around_back')
+
+    def __init__(self, model, wanted):
+        listed = model.vertex_triangles[wanted]
+        count = len(model.triangles)
+        used = np.unique(listed[listed < count])
+        others = np.setdiff1d(model.triangles[used], wanted)
+        self.vertices = np.concatenate([wanted, others])
+        number = np.zeros(model.num_vertices, np.int32)
+        number[self.vertices] = np.arange(len(self.vertices), dtype=np.int32)
+        corners = np.concatenate([number[model.triangles[used]], np.zeros([1, 3], np.int32)])
+        self.corners = corners.T.reshape(-1, 1)
+        new_triangle = np.full(count + 1, len(used), np.int32)
+        new_triangle[used] = np.arange(len(used), dtype=np.int32)
+        nothing = np.full([1, listed.shape[1]], len(used), np.int32)
+        self.around = np.concatenate([new_triangle[listed], nothing])
+        real = np.arange(3 * len(corners)) % len(corners) != len(used)      # the one without area gives nothing back
+        self.corners_back = _transposed(self.corners, len(self.vertices), real[:, None], pad=len(used))
+        self.around_back = _transposed(self.around, len(corners), self.around != len(used), pad=len(wanted))
+
+
+def _transposed(table, count, real, pad):
+    """Which rows of `table` name each of 0..count-1 in entries that are `real`: [count, most], padded with `pad`."""
+    rows, columns = np.nonzero(real)
+    ids = table[rows, columns]
+    order = np.argsort(ids, kind='stable')
+    rows, ids = rows[order], ids[order]
+    counts = np.bincount(ids, minlength=count)
+    out = np.full([count, max(counts.max(), 1)], pad, np.int32)
+    out[ids, np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts)] = rows
+    return out
+
+
+def _gather_sum(x, table, back):
+    """out[i] = sum over j of x[table[i, j]]: [m, C], [n, k] -> [n, C]. `back` is the transposed table: the gradient is
+    a gather and a sum as well, not TensorFlow's scattered addition of single rows."""
+    def pick(x, table):
+        return tf.gather(x, table[:, 0]) if table.shape[1] == 1 else tf.reduce_sum(tf.gather(x, table), axis=1)
+
+    @tf.custom_gradient
+    def call(x):
+        return pick(x, table), lambda upstream: pick(upstream, back)
+    return call(x)

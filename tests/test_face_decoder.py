@@ -1,0 +1,157 @@
+"""Face decoder against the recorded numbers of the released system, and its laws on random input."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from dnnlib.tflib import tfutil
+from dnnlib.tflib.compat import tf
+from renderer import factors
+from renderer.face_decoder import FaceDecoder, project_224, project_256, rotation_matrix
+from renderer.face_model import load_face_model_file
+from tests.common import assert_close, data
+
+
+@pytest.fixture(scope='module')
+def recorded():
+    return dict(np.load(data('face', 'decoder_io.npz')))
+
+
+class Built:
+    """One graph with the whole face decoded, its landmarks, and gradients of recorded sums."""
+
+    def __init__(self, recorded):
+        model = load_face_model_file(data('face', 'face_model.mat'))
+        self.model = model
+        with tf.Graph().as_default() as graph:
+            self.coeff = tf.placeholder(tf.float32, [None, 257])
+            face = FaceDecoder(model, np.arange(model.num_vertices)).decode(self.coeff)
+            points = FaceDecoder(model, model.landmarks).points(self.coeff)
+            drawn = FaceDecoder(model).decode(self.coeff)
+            self.tensors = dict(face._asdict(), landmark_3d=points, landmark_256=project_256(points),
+                                landmark_224=project_224(points), normals_turned=tf.matmul(face.normals, face.rotation),
+                                drawn_vertices=drawn.vertices, drawn_colors=drawn.colors, drawn_normals=drawn.normals)
+            for name, of, weight in (('lm224', 'landmark_224', 'grad_lm224_weight'),
+                                     ('color', 'colors', 'grad_color_weight')):
+                total = tf.reduce_sum(self.tensors[of] * recorded[weight])
+                self.tensors['grad_' + name] = tf.gradients(total, self.coeff)[0]
+            total = tf.add_n([tf.reduce_sum(x) for x in drawn[:5]])
+            self.tensors['grad_drawn'] = tf.gradients(total, self.coeff)[0]
+            self.session = tfutil.create_session(threads=2, graph=graph)
+
+    def __call__(self, coeff, *names):
+        return self.session.run([self.tensors[name] for name in names], {self.coeff: coeff})
+
+
+@pytest.fixture(scope='module')
+def built(recorded):
+    return Built(recorded)
+
+
+@pytest.mark.parametrize('name, key, atol', [
+    ('shape', 'face_shape', 2e-6), ('texture', 'face_texture', 2e-4), ('normals', 'face_norm', 2e-5),
+    ('normals_turned', 'norm_r', 2e-5), ('rotation', 'rotation', 1e-6), ('colors', 'face_color', 3e-3),
+    ('vertices', 'face_shape_t', 2e-6), ('landmark_3d', 'landmark_3d', 2e-6), ('landmark_224', 'landmark_224', 2e-4),
+    ('landmark_256', 'landmark_256', 2e-4), ('translation', 'translation', 0)])
+def test_recorded(built, recorded, name, key, atol):
+    assert_close(built(recorded['coeff'], name)[0], recorded[key], atol=atol)
+
+
+@pytest.mark.parametrize('name', ['lm224', 'color'])
+def test_recorded_gradients(built, recorded, name):
+    expected = recorded[f'grad_{name}_coeff']
+    error = np.abs(built(recorded['coeff'], 'grad_' + name)[0] - expected).max(axis=1)
+    assert (error <= 1e-4 * np.abs(expected).max(axis=1)).all()
+
+
+def test_region_equals_the_whole_face_there(built, recorded):
+    region = built.model.region
+    for part, whole, atol in (('vertices', 'vertices', 2e-6), ('colors', 'colors', 1e-3), ('normals', 'normals', 1e-5)):
+        a, b = built(recorded['coeff'], 'drawn_' + part, whole)
+        assert_close(a, b[:, region], atol=atol)
+
+
+def test_slices_of_the_vector(recorded):
+    for name, part in (('tex_coeff', factors.TEXTURE), ('ex_coeff', factors.EXPRESSION), ('id_coeff', factors.SHAPE),
+                       ('angles', factors.ANGLES), ('gamma', factors.LIGHTING), ('translation', factors.TRANSLATION)):
+        assert_close(recorded['coeff'][:, part], recorded[name])
+
+
+def test_lambda_has_no_translation(tf_session, built, recorded):
+    decoder = FaceDecoder(built.model, built.model.landmarks)
+    points = tf_session.run(decoder.points(tf.constant(recorded['coeff'][:, :254])))
+    still = recorded['coeff'].copy()
+    still[:, factors.TRANSLATION] = 0
+    assert_close(points, built(still, 'landmark_3d')[0], atol=1e-6)
+    with pytest.raises(ValueError, match='253 columns'):
+        decoder.points(tf.zeros([1, 253]))
+
+
+def test_constants_are_made_once_and_anywhere(tf_session, built, recorded):
+    decoder = FaceDecoder(built.model, built.model.landmarks)
+    coeff = tf.constant(recorded['coeff'])
+    inside = tf.cond(tf.constant(True), lambda: decoder.points(coeff), lambda: tf.zeros([6, 68, 3]))
+    outside = decoder.points(coeff)
+    a, b = tf_session.run([inside, outside])
+    assert_close(a, b)
+    sizes = [op.outputs[0].shape.num_elements() for op in tf.get_default_graph().get_operations() if op.type == 'Const']
+    assert sum(size == 145 * 204 for size in sizes) == 1
+
+
+def finite(limit):
+    return st.floats(-limit, limit, width=32, allow_nan=False)
+
+
+@settings(max_examples=20, deadline=None)
+@given(hnp.arrays(np.float32, (3, 3), elements=finite(8)))
+def test_rotations_are_rotations(angles):
+    with tf.Graph().as_default(), tfutil.create_session(threads=1) as session:
+        r = session.run(rotation_matrix(tf.constant(angles))).astype(np.float64)
+    assert_close(r @ r.transpose(0, 2, 1), np.tile(np.eye(3), [3, 1, 1]), atol=2e-6)
+    assert_close(np.linalg.det(r), np.ones(3), atol=2e-6)
+    pitch, yaw, roll = angles.astype(np.float64).T
+    forward = np.stack([np.cos(roll) * np.sin(yaw) * np.cos(pitch) + np.sin(roll) * np.sin(pitch),
+                        np.sin(roll) * np.sin(yaw) * np.cos(pitch) - np.cos(roll) * np.sin(pitch),
+                        np.cos(yaw) * np.cos(pitch)], axis=1)
+    assert_close(r[:, 2], forward, atol=2e-6)       # where the nose (0, 0, 1) points: column z of Rz Ry Rx
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_finite_coefficients_give_finite_faces(built, data):
+    scale = data.draw(st.sampled_from([0.0, 1.0, 1e3, 1e6]))
+    coeff = data.draw(hnp.arrays(np.float32, (2, 257), elements=finite(1))) * np.float32(scale)
+    coeff[:, factors.TRANSLATION] = np.clip(coeff[:, factors.TRANSLATION], -3, 3)
+    names = ('drawn_vertices', 'drawn_colors', 'drawn_normals', 'grad_drawn')
+    for name, value in zip(names, built(coeff, *names)):
+        assert np.isfinite(value).all(), name
+    lengths = np.linalg.norm(built(coeff, 'drawn_normals')[0], axis=2)
+    assert (lengths < 1 + 1e-5).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(hnp.arrays(np.float32, (1, 4, 3), elements=finite(2)))
+def test_projection(points):
+    """A point moved along its own ray to the camera stays where it is; the two cameras differ by zoom and centre."""
+    nearer = points.copy()
+    nearer[..., :2] *= 0.5
+    nearer[..., 2] = 10 - 0.5 * (10 - points[..., 2])
+    with tf.Graph().as_default(), tfutil.create_session(threads=1) as session:
+        a, b, c = session.run([project_224(tf.constant(points)), project_224(tf.constant(nearer)),
+                               project_256(tf.constant(points))])
+    assert_close(a, b, atol=1e-2)
+    assert_close((a - 112) * 1.22, c - 128, atol=1e-2)
+    assert ((a[..., 1] > 112) == (points[..., 1] > 0))[np.abs(points[..., 1]) > 1e-3].all()     # y up
+
+
+def test_empty_patch_has_no_normals_but_works(tf_session, built):
+    """Vertices that no triangle touches: zero normals, only the constant light."""
+    import copy
+    model = copy.copy(built.model)
+    model.vertex_triangles = np.full_like(model.vertex_triangles, len(model.triangles))
+    face = FaceDecoder(model, np.array([0, 5])).decode(tf.zeros([1, 254]))
+    normals, colors, texture = tf_session.run([face.normals, face.colors, face.texture])
+    assert_close(normals, np.zeros([1, 2, 3]))
+    assert_close(colors, texture * 0.8 * np.pi / np.sqrt(4 * np.pi), rtol=1e-5)
