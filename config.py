@@ -21,3 +21,6 @@ VAE_WEIGHTS_DIR = _folder('DISCO_VAE_WEIGHTS_DIR', 'vae', 'weights')            
 FACE_MODEL_DIR = _folder('DISCO_FACE_MODEL_DIR', 'renderer', 'BFM face model')  # BFM09 and its index files
 PRETRAINED_DIR = _folder('DISCO_PRETRAINED_DIR', 'training', 'pretrained_weights')  # recon_net, id_net, parsing_net
 OP_CACHE_DIR = _folder('DISCO_OP_CACHE_DIR', os.path.expanduser('~'), '.cache', 'discofacegan', 'ops')  # compiled ops
+AVERAGE_CACHE_DIR = _folder('DISCO_AVERAGE_CACHE_DIR', os.path.expanduser('~'), '.cache', 'discofacegan',
+                            'averages')                                         # of w, where a model's folder is read-only
+DEMO_DIR = _folder('DISCO_DEMO_DIR', 'demo')                                    # the small model of the project itself
