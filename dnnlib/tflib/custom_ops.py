@@ -1,0 +1,149 @@
+"""C++ ops of our own: built at first use against the installed TensorFlow, cached, loaded once per process.
+
+Importing this module builds nothing.
+"""
+
+import contextlib
+import glob
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import config
+from dnnlib.tflib.compat import tf
+from dnnlib.util import UserError, atomic_path
+
+try:
+    import fcntl
+except ImportError:     # no such locks there; the atomic rename alone keeps the cache whole
+    fcntl = None
+
+COMPILERS = ('g++', 'c++', 'clang++')
+# No contraction to fused multiply-add and no -ffast-math: results are the same bits on every machine.
+FLAGS = ('-O3', '-ffp-contract=off', '-fPIC', '-shared', '-w')
+
+_libraries = {}     # {name and sources: loaded module}
+
+
+def get_library(name, sources):
+    """The Python module of the op library built from `sources`; builds it when no cached file fits.
+
+    name: of the cached file. sources: paths of .cc files; every .h file beside them counts as a source of the key.
+    Raises UserError when there is no compiler or the compiler fails; its message then holds command and full output.
+    """
+    sources = tuple(os.path.abspath(source) for source in sources)
+    if (name, sources) not in _libraries:
+        _libraries[name, sources] = _load(name, sources)
+    return _libraries[name, sources]
+
+
+def library_path(name, sources):
+    """Path of the compiled library in the cache, built if it is not there yet; it is not loaded."""
+    compiler = find_compiler()
+    command = compile_command(compiler, sources)
+    file_name = f'{name}-{cache_key(compiler, command, sources)}.so'
+    ready = os.path.join(config.OP_CACHE_DIR, file_name)
+    if os.path.exists(ready):       # whoever can read it need not be able to write there
+        return ready
+    path = os.path.join(_writable_cache(), file_name)
+    with _lock(path + '.lock'):
+        if not os.path.exists(path):        # nobody built it while we waited for the lock
+            _build(name, command, path)
+    return path
+
+
+def find_compiler():
+    """The C++ compiler as a list of words: environment variable CXX if set, else the first of COMPILERS found."""
+    named = shlex.split(os.environ.get('CXX', ''))
+    for words in [named] if named else [[compiler] for compiler in COMPILERS]:
+        if shutil.which(words[0]):
+            return words
+    missing = f'CXX={os.environ["CXX"]}' if named else ', '.join(COMPILERS)
+    raise UserError(f'no C++ compiler found (looked for {missing}), and the rasteriser must be compiled once: install '
+                    'one (Debian and Ubuntu: apt-get install g++; conda: conda install gxx; macOS: xcode-select '
+                    '--install) or name it in the environment variable CXX')
+
+
+def compile_command(compiler, sources):
+    """The whole command as a list of words, without the output file."""
+    flags = tf.sysconfig.get_compile_flags()
+    if not any('-std=' in flag for flag in flags):
+        flags = flags + ['-std=c++11']
+    return list(compiler) + list(FLAGS) + flags + list(sources) + tf.sysconfig.get_link_flags()
+
+
+def cache_key(compiler, command, sources):
+    """Hash of everything that changes the binary: sources, headers, command, versions of TensorFlow and compiler."""
+    key = hashlib.sha256()
+    headers = [header for source in sources for header in glob.glob(os.path.join(os.path.dirname(source), '*.h'))]
+    for path in list(sources) + sorted(set(headers)):
+        with open(path, 'rb') as file:
+            key.update(hashlib.sha256(file.read()).digest())
+    version = subprocess.run(list(compiler) + ['--version'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    for part in (' '.join(command), tf.__version__, str(tf.sysconfig.get_lib()), os.uname().machine):
+        key.update(part.encode() + b'\0')
+    key.update(version.stdout)
+    return key.hexdigest()[:20]
+
+
+def _load(name, sources):
+    path = library_path(name, sources)
+    try:
+        return tf.load_op_library(path)
+    except tf.errors.NotFoundError as first:    # TensorFlow's error for whatever the loader cannot take
+        _say(f'{path} does not load and is built again ({str(first).splitlines()[0]})')
+        with contextlib.suppress(OSError):
+            os.remove(path)
+        return tf.load_op_library(library_path(name, sources))
+
+
+def _build(name, command, path):
+    started = time.time()
+    _say(f'building {name} with {command[0]} for TensorFlow {tf.__version__} (once, well under a minute) ...')
+    with atomic_path(path) as temporary:
+        words = command + ['-o', temporary]
+        result = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if result.returncode != 0:
+            text = result.stdout.decode('utf-8', 'replace').rstrip()
+            raise UserError(f'compiling {name} failed with exit code {result.returncode}; command:\n'
+                            f'{" ".join(map(shlex.quote, words))}\noutput:\n{text}')
+    _say(f'built {name} in {time.time() - started:.0f} s: {path}')
+
+
+def _writable_cache():
+    """config.OP_CACHE_DIR, or a folder of this user's own among the temporary files where that cannot be written."""
+    with contextlib.suppress(OSError):
+        os.makedirs(config.OP_CACHE_DIR, exist_ok=True)
+        with tempfile.TemporaryFile(dir=config.OP_CACHE_DIR):
+            return config.OP_CACHE_DIR
+    folder = os.path.join(tempfile.gettempdir(), f'discofacegan-ops-{os.getuid()}')
+    with contextlib.suppress(OSError):
+        os.mkdir(folder, 0o700)
+    # Libraries are executed: take none from a folder that somebody else could have filled.
+    try:
+        status = os.lstat(folder)
+        is_ours = os.path.isdir(folder) and status.st_uid == os.getuid() and not status.st_mode & 0o022
+    except OSError:
+        is_ours = False
+    if is_ours and not os.path.islink(folder):
+        return folder
+    return tempfile.mkdtemp(prefix='discofacegan-ops-')
+
+
+@contextlib.contextmanager
+def _lock(path):
+    """Holds an exclusive lock on file `path`; where the file system has no locks, two builds may run side by side."""
+    with open(path, 'w') as file:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _say(message):
+    print(f'custom op: {message}', file=sys.stderr, flush=True)

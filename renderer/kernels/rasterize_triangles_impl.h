@@ -1,0 +1,90 @@
+// Triangle rasteriser and perspective-correct interpolation on plain arrays: no TensorFlow here.
+// Maths of the rasteriser after Genova et al. 2018, "Unsupervised Training for 3D Morphable Model Regression".
+//
+// Vertices are in normalised device coordinates: x right, y up, z away from the viewer, the picture is -1..1.
+// Row 0 of every picture is at its bottom (y = -1). Pixel (row, column) has its centre at (row + 0.5, column + 0.5).
+// Nothing here locks or allocates shared state: callers may work on different pictures or rows at the same time.
+
+#ifndef RENDERER_KERNELS_RASTERIZE_TRIANGLES_IMPL_H_
+#define RENDERER_KERNELS_RASTERIZE_TRIANGLES_IMPL_H_
+
+#include <cstdint>
+
+namespace rasterizer {
+
+// Largest width and height. Within it and up to kMaxFastPixel no 64-bit product of fixed-point numbers overflows.
+constexpr int kMaxImageSize = 16384;
+
+// A vertex in pixels, and which pixel centres lie on either side of it.
+struct ScreenVertex {
+  float x, y;  // Pixels from the lower left corner of the picture; rounded once to float32.
+};
+
+// The first column (row) whose centre is at or after the vertex, and minus the last one at or before it.
+// A triangle covers no pixel centre unless min(first) <= -min(minus_last): three element-wise minima decide.
+struct CentreBounds {
+  int16_t first_x, first_y, minus_last_x, minus_last_y;
+};
+
+struct Mesh {
+  const float* vertices;     // [vertex_count, 3] normalised device coordinates.
+  const int32_t* triangles;  // [triangle_count, 3] indices into vertices, checked by the caller.
+  int64_t vertex_count;
+  int64_t triangle_count;
+};
+
+// Viewport transform of `count` vertices [count, 3] into `screen` and `bounds`, [count] each.
+void TransformToScreen(const float* vertices, int64_t count, int width, int height, ScreenVertex* screen,
+                       CentreBounds* bounds);
+
+// Draws rows [first_row, last_row) of one picture.
+//   barycentric  [height, width, 3]: weights of the three vertices in the picture plane, not perspective-corrected
+//   triangle_ids [height, width]: the triangle seen; 0 where there is none (and for triangle 0)
+//   z_buffer     [height, width]: its depth, 1 where there is none
+// A centre on an edge is covered. Both windings are drawn. Of equal depths the later triangle wins. Depths beyond
+// [-1, 1] are not drawn. Triangles of zero area, or with a vertex that is not finite or more than 2^44 pixels away,
+// are skipped.
+void RasterizeRows(const Mesh& mesh, const ScreenVertex* screen, const CentreBounds* bounds, int width, int height,
+                   int first_row, int last_row, float* barycentric, int32_t* triangle_ids, float* z_buffer);
+
+// Gradient of a loss with respect to the vertices, given that with respect to `barycentric`; one whole picture.
+// x and y only, through the barycentric weights at fixed coverage; z gets 0. Pixels whose weights sum to less than 0.9
+// and triangles whose doubled area in device coordinates is below 1e-13 give none.
+//   sums        [vertex_count, 2] scratch
+//   df_dvertices [vertex_count, 3]
+// Returns the first pixel whose triangle id is out of range, or -1.
+int64_t RasterizeGradient(const Mesh& mesh, const float* barycentric, const int32_t* triangle_ids,
+                          const float* df_dbarycentric, int64_t pixel_count, double* sums, float* df_dvertices);
+
+// Vertex attributes of one mesh and what is seen of it.
+struct Interpolation {
+  const float* barycentric;     // [pixel_count, 3]
+  const int32_t* triangle_ids;  // [pixel_count]
+  const int32_t* triangles;     // [triangle_count, 3], checked
+  const float* clip_w;          // [vertex_count] fourth clip coordinate
+  const float* attributes;      // [vertex_count, channels]
+  const float* background;      // [channels]
+  int64_t vertex_count;
+  int64_t triangle_count;
+  int64_t channels;
+};
+
+// Perspective-correct attributes of pixels [first, last): image [pixel_count, channels], alphas [pixel_count].
+// Returns the first pixel whose triangle id is out of range, or -1.
+int64_t InterpolatePixels(const Interpolation& input, int64_t first, int64_t last, float* image, float* alphas);
+
+struct InterpolationGradient {
+  const float* df_dimage;    // [pixel_count, channels]
+  const float* df_dalphas;   // [pixel_count]
+  float* df_dbarycentric;    // [pixel_count, 3]; 0 where nothing is drawn
+  float* df_dclip_w;         // [vertex_count]
+  float* df_dattributes;     // [vertex_count, channels]
+  double* df_dbackground;    // [channels], this picture's share
+};
+
+// Gradient of InterpolatePixels over one whole picture. Returns the first pixel whose triangle id is out of range, or -1.
+int64_t InterpolateGradient(const Interpolation& input, int64_t pixel_count, const InterpolationGradient& gradient);
+
+}  // namespace rasterizer
+
+#endif  // RENDERER_KERNELS_RASTERIZE_TRIANGLES_IMPL_H_

@@ -1,0 +1,164 @@
+"""The C++ ops of renderer/kernels again in NumPy: slow, clear, and equal to them (Genova et al. 2018).
+
+One picture at a time, row 0 at the bottom. Float32 where the op rounds to float32, Python integers in its 16.16 fixed
+point: the forward results are the same bits. Gradients are taken in float64.
+"""
+
+import numpy as np
+
+MAX_PIXEL = 2.0 ** 44           # vertices further out than this are not drawn
+MIN_W = np.float32(1e-6)        # smallest |w|, and smallest sum of barycentrics over w
+MIN_BARYCENTRIC_SUM = 0.9       # of pixels that take part in the gradient
+MIN_DOUBLED_AREA = 1e-13        # of triangles that take part in the gradient, in device coordinates
+
+
+def _edge(px, py, ax, ay, bx, by):
+    """(p - a) x (b - a): doubled signed area of the triangle p, b, a."""
+    return (px - ax) * (by - ay) - (py - ay) * (bx - ax)
+
+
+def _edges(px, py, x, y):
+    """Edge functions of points p opposite vertex 0, 1 and 2 of the triangle x, y."""
+    return [_edge(px, py, x[i], y[i], x[j], y[j]) for i, j in ((1, 2), (2, 0), (0, 1))]
+
+
+def _fixed(values):
+    """Pixels as 16.16 fixed point, truncated towards zero; Python integers, which never overflow."""
+    return [int(float(value) * 65536.0) for value in values]
+
+
+def _span(values, size):
+    """Range of the pixels of 0..size-1 that the bounding interval of float `values` touches."""
+    first, last = float(np.floor(values.min())), float(np.ceil(values.max()))
+    return range(int(max(first, 0.0)), int(min(last, float(size))))
+
+
+def _covered(column, row, fx, fy):
+    """Whether the centre of a pixel lies inside the triangle or on its border, whatever its winding."""
+    px, py = column * 65536 + 32768, row * 65536 + 32768
+    inside_box = min(fx) <= px <= max(fx) and min(fy) <= py <= max(fy)
+    edges = _edges(px, py, fx, fy)
+    return inside_box and (all(e >= 0 for e in edges) or all(e <= 0 for e in edges))
+
+
+def rasterize(vertices, triangles, image_width, image_height):
+    """Draw one mesh; see rasterize_triangles.rasterize for arguments and results.
+
+    vertices: [N, 3] float32. triangles: [T, 3]. Returns barycentric [H, W, 3] float32, triangle_ids [H, W] int32 and
+    z_buffer [H, W] float32.
+    """
+    vertices = np.asarray(vertices, np.float32)
+    barycentric = np.zeros([image_height, image_width, 3], np.float32)
+    triangle_ids = np.zeros([image_height, image_width], np.int32)
+    z_buffer = np.ones([image_height, image_width], np.float32)
+    with np.errstate(all='ignore'):     # of vertices that are not finite, and of slivers
+        screen = ((vertices[:, :2].astype(np.float64) + 1.0) * [0.5 * image_width, 0.5 * image_height])
+        screen = screen.astype(np.float32)
+        for index, corners in enumerate(triangles):
+            x, y = screen[corners].T
+            z = vertices[corners, 2]
+            for row, column, b, depth in _fragments(x, y, z, image_width, image_height):
+                if depth <= z_buffer[row, column]:
+                    barycentric[row, column] = b
+                    triangle_ids[row, column] = index
+                    z_buffer[row, column] = depth
+    return barycentric, triangle_ids, z_buffer
+
+
+def _fragments(x, y, z, width, height):
+    """Yields (row, column, weights, depth) of each pixel a triangle covers, in pixels, within depth -1..1."""
+    if not (np.abs([x, y]) <= MAX_PIXEL).all():
+        return
+    fx, fy = _fixed(x), _fixed(y)
+    area = _edge(x[2], y[2], x[0], y[0], x[1], y[1])
+    if area == 0 or _edge(fx[2], fy[2], fx[0], fy[0], fx[1], fy[1]) == 0:
+        return
+    for row in _span(y, height):
+        for column in _span(x, width):
+            if _covered(column, row, fx, fy):
+                edges = _edges(np.float32(column + 0.5), np.float32(row + 0.5), x, y)
+                b0, b1 = edges[0] / area, edges[1] / area
+                b2 = np.float32(1.0) - b0 - b1
+                depth = b0 * z[0] + b1 * z[1] + b2 * z[2]
+                if -1.0 <= depth <= 1.0:
+                    yield row, column, (b0, b1, b2), depth
+
+
+def rasterize_gradient(vertices, triangles, barycentric, triangle_ids, df_dbarycentric):
+    """Gradient with respect to the vertices [N, 3] at fixed coverage, of one mesh: x and y only, z gets 0."""
+    df_dvertices = np.zeros(np.shape(vertices), np.float64)
+    for row, column in np.argwhere(barycentric.sum(-1) >= MIN_BARYCENTRIC_SUM):
+        corners = triangles[triangle_ids[row, column]]
+        x, y = np.asarray(vertices, np.float64)[corners, :2].T
+        area = _edge(x[2], y[2], x[0], y[0], x[1], y[1])
+        if abs(area) < MIN_DOUBLED_AREA:
+            continue
+        slope_x = np.array([y[2] - y[1], y[0] - y[2], y[1] - y[0]]) / area      # d weight / d place of the pixel
+        slope_y = np.array([x[1] - x[2], x[2] - x[0], x[0] - x[1]]) / area
+        df = df_dbarycentric[row, column].astype(np.float64)
+        # Moving vertex k changes the weights as if the pixel moved the other way, b_k times as far.
+        np.add.at(df_dvertices[:, 0], corners, -barycentric[row, column] * (df @ slope_x))
+        np.add.at(df_dvertices[:, 1], corners, -barycentric[row, column] * (df @ slope_y))
+    return _float32(df_dvertices)
+
+
+def _float32(values):
+    limit = np.finfo(np.float32).max
+    return np.clip(values, -limit, limit).astype(np.float32)
+
+
+def _safe_w(w):
+    """w with |w| at least MIN_W, keeping its sign."""
+    return np.where(np.abs(w) >= MIN_W, w, np.where(w < 0, -MIN_W, MIN_W))
+
+
+def _corrected(barycentric, triangle_ids, triangles, clip_w):
+    """Perspective-correct weights p [P, 3] of the drawn pixels, and what they were made of."""
+    drawn = (barycentric != 0).any(-1)                                  # [H, W]
+    corners = np.asarray(triangles)[triangle_ids[drawn]]                # [P, 3]
+    w = _safe_w(np.asarray(clip_w, np.float64)[corners])                # [P, 3]
+    c = barycentric[drawn] / w                                          # [P, 3]
+    total = c.sum(-1, keepdims=True)                                    # [P, 1]
+    scale = np.maximum(total, MIN_W)
+    return drawn, corners, w, total, scale, c / scale
+
+
+def interpolate(barycentric, triangle_ids, triangles, clip_w, attributes, background):
+    """Perspective-correct attributes of one picture; see rasterize_triangles.interpolate.
+
+    clip_w: [N]. attributes: [N, C]. background: [C]. Returns image [H, W, C] and alphas [H, W, 1], float32.
+    """
+    drawn, corners, _, _, _, p = _corrected(barycentric, triangle_ids, triangles, clip_w)
+    values = np.einsum('pk,pkc->pc', p, np.asarray(attributes, np.float64)[corners])
+    alpha = np.clip(2.0 * p.sum(-1, keepdims=True), 0.0, 1.0)           # [P, 1]
+    image = np.broadcast_to(background, drawn.shape + np.shape(background)).astype(np.float32)
+    alphas = np.zeros(drawn.shape + (1,), np.float32)
+    image[drawn] = alpha * values + (1.0 - alpha) * background
+    alphas[drawn] = alpha
+    return image, alphas
+
+
+def interpolate_gradient(barycentric, triangle_ids, triangles, clip_w, attributes, background, df_dimage, df_dalphas):
+    """Gradients of `interpolate` with respect to barycentric, clip_w, attributes and background, of one picture."""
+    drawn, corners, w, total, scale, p = _corrected(barycentric, triangle_ids, triangles, clip_w)
+    a = np.asarray(attributes, np.float64)[corners]                     # [P, 3, C]
+    doubled = 2.0 * p.sum(-1, keepdims=True)                            # [P, 1]
+    alpha = np.clip(doubled, 0.0, 1.0)
+    df = df_dimage[drawn].astype(np.float64)                            # [P, C]
+
+    dvalue = alpha * df
+    values = np.einsum('pk,pkc->pc', p, a)
+    dalpha = df_dalphas[drawn] + (df * (values - background)).sum(-1, keepdims=True)
+    dp = np.einsum('pc,pkc->pk', dvalue, a) + np.where((doubled >= 0) & (doubled <= 1), 2.0 * dalpha, 0.0)
+    through_sum = np.where(total >= MIN_W, (dp * p).sum(-1, keepdims=True), 0.0)
+    db = (dp - through_sum) / scale / w
+
+    df_dbarycentric = np.zeros(barycentric.shape, np.float64)
+    df_dbarycentric[drawn] = db
+    df_dclip_w = np.zeros(np.shape(clip_w), np.float64)
+    is_free = np.abs(np.asarray(clip_w)[corners]) >= MIN_W
+    np.add.at(df_dclip_w, corners, np.where(is_free, -db * p * scale, 0.0))
+    df_dattributes = np.zeros(np.shape(attributes), np.float64)
+    np.add.at(df_dattributes, corners, p[:, :, None] * dvalue[:, None, :])
+    df_dbackground = df_dimage[~drawn].sum(0, dtype=np.float64) + ((1.0 - alpha) * df).sum(0)
+    return tuple(map(_float32, (df_dbarycentric, df_dclip_w, df_dattributes, df_dbackground)))
