@@ -48,7 +48,7 @@ class FaceDecoder:
         translation = coeff[:, factors.TRANSLATION]
         normals = self._normals(shape)                                          # [B, 3, n]
         light = _light(normals, rotation, coeff[:, factors.LIGHTING])           # [B, 3, n]
-        shape = shape[:, :count]
+        shape = tf.split(shape, [count, len(self.patch.vertices) - count], axis=1)[0]
         return Face(shape=shape, normals=tf.transpose(normals, [0, 2, 1]), texture=texture,
                     colors=texture * tf.transpose(light, [0, 2, 1]),
                     vertices=tf.matmul(shape, rotation) + translation[:, None],
@@ -80,19 +80,13 @@ class FaceDecoder:
 
     def _normals(self, shape):
         """Unit normals of the decoder's vertices: shape [B, m, 3] of the patch -> [B, 3, n]."""
-        patch, count = self.patch, len(self.vertices)
+        patch = self.patch
         batch = tf.shape(shape)[0]
-        table = {name: self._constant(name, lambda name=name: getattr(patch, name)) for name in _Patch.TABLES}
-
+        tables = {name: self._constant(name, lambda name=name: getattr(patch, name)) for name in _Patch.TABLES}
         # Batch innermost: one row of a gather is then a run of 3 * B numbers.
         rows = tf.transpose(tf.reshape(shape, [-1, 3 * len(patch.vertices)]))                   # [m * 3, B]
-        rows = tf.reshape(rows, [len(patch.vertices), 3 * batch])                               # [m, 3B]
-        corners = _gather_sum(rows, table['corners'], table['corners_back'])                    # [3F, 3B]
-        v1, v2, v3 = tf.unstack(tf.reshape(corners, [3, len(patch.corners) // 3, 3, batch]))    # [F, 3, B]
-        faces = _unit(_cross(v1 - v2, v2 - v3), axis=1)                                         # [F, 3, B]
-        faces = tf.reshape(faces, [-1, 3 * batch])
-        sums = _gather_sum(faces, table['around'], table['around_back'])[:count]                # [n, 3B]
-        return _unit(tf.transpose(tf.reshape(sums, [count, 3, batch]), [2, 1, 0]), axis=1)
+        sums = _sum_of_triangle_normals(tf.reshape(rows, [len(patch.vertices), 3, batch]), **tables)    # [n + 1, 3, B]
+        return _unit(tf.transpose(tf.split(sums, [len(self.vertices), 1])[0], [2, 1, 0]), axis=1)
 
     def _constant(self, name, build):
         """The array `build()` as a constant of the current graph and device."""
@@ -171,12 +165,6 @@ def _turn_table():
     return table.reshape(7, 27)
 
 
-def _cross(a, b):
-    """Cross product along axis 1 of [F, 3, B]."""
-    a, b = tf.concat([a, a[:, :2]], axis=1), tf.concat([b, b[:, :2]], axis=1)       # x y z x y
-    return a[:, 1:4] * b[:, 2:5] - a[:, 2:5] * b[:, 1:4]
-
-
 def _unit(x, axis):
     """x / |x| along `axis`; zero stays zero."""
     return x * tf.rsqrt(tf.maximum(tf.reduce_sum(tf.square(x), axis=axis, keepdims=True), 1e-12))
@@ -198,9 +186,19 @@ def _light(normals, rotation, lighting):
     square = tf.reshape(turn(tf.reshape(square, [-1, 3, 9])), [-1, 9, 3])       # [B, (j, i), channel]
     diagonal, off = tf.gather(square, [0, 4, 8], axis=1), tf.gather(square, [1, 5, 6], axis=1)     # xy yz zx
     weights = tf.concat([terms[:, None, :, 0], linear, diagonal, 2 * off], axis=1)                 # [B, 10, channel]
-    neighbour = tf.concat([normals[:, 1:], normals[:, :1]], axis=1)                                # y z x
-    monomials = tf.concat([tf.ones_like(normals[:, :1]), normals, tf.square(normals), normals * neighbour], axis=1)
-    return tf.matmul(weights, monomials, transpose_a=True)
+    return tf.matmul(weights, _monomials(normals), transpose_a=True)
+
+
+@tf.custom_gradient
+def _monomials(v):
+    """[B, 3, n] -> [B, 10, n]: 1, x, y, z, xx, yy, zz, xy, yz, zx. (TensorFlow's gradient of slices is slow.)"""
+    following = tf.concat([v[:, 1:], v[:, :1]], axis=1)                         # y z x
+
+    def gradient(g):
+        mixed = g[:, 7:] * v                                                    # for y, z, x
+        mixed = tf.concat([mixed[:, 2:], mixed[:, :2]], axis=1)                 # for x, y, z
+        return g[:, 1:4] + 2 * g[:, 4:7] * v + g[:, 7:] * following + mixed
+    return tf.concat([tf.ones_like(v[:, :1]), v, tf.square(v), v * following], axis=1), gradient
 
 
 def _harmonics_table():
@@ -225,7 +223,7 @@ class _Patch:
     """What the normals of `wanted` vertices need: more vertices, the triangles around, and tables of who touches whom.
 
     vertices      [m] numbers in the model, the wanted first
-    corners       [3F, 1] patch vertices of first, second, third corners; the last triangle is (0, 0, 0), without area
+    corners       [3, F] patch vertices of first, second, third corners; the last triangle is (0, 0, 0), without area
     around        [n + 1, 8] triangles around each wanted vertex, padded with that last triangle, whose normal is zero;
                   the last row is padding alone
     *_back        the transposed tables, for gradients, padded with numbers of rows that hold zeros
@@ -242,13 +240,14 @@ class _Patch:
         number = np.zeros(model.num_vertices, np.int32)
         number[self.vertices] = np.arange(len(self.vertices), dtype=np.int32)
         corners = np.concatenate([number[model.triangles[used]], np.zeros([1, 3], np.int32)])
-        self.corners = corners.T.reshape(-1, 1)
+        self.corners = np.ascontiguousarray(corners.T)
         new_triangle = np.full(count + 1, len(used), np.int32)
         new_triangle[used] = np.arange(len(used), dtype=np.int32)
         nothing = np.full([1, listed.shape[1]], len(used), np.int32)
         self.around = np.concatenate([new_triangle[listed], nothing])
-        real = np.arange(3 * len(corners)) % len(corners) != len(used)      # the one without area gives nothing back
-        self.corners_back = _transposed(self.corners, len(self.vertices), real[:, None], pad=len(used))
+        flat = self.corners.reshape(-1, 1)
+        real = np.arange(len(flat)) % len(corners) != len(used)             # the one without area gives nothing back
+        self.corners_back = _transposed(flat, len(self.vertices), real[:, None], pad=len(used))
         self.around_back = _transposed(self.around, len(corners), self.around != len(used), pad=len(wanted))
 
 
@@ -264,13 +263,43 @@ def _transposed(table, count, real, pad):
     return out
 
 
-def _gather_sum(x, table, back):
-    """out[i] = sum over j of x[table[i, j]]: [m, C], [n, k] -> [n, C]. `back` is the transposed table: the gradient is
-    a gather and a sum as well, not TensorFlow's scattered addition of single rows."""
-    def pick(x, table):
-        return tf.gather(x, table[:, 0]) if table.shape[1] == 1 else tf.reduce_sum(tf.gather(x, table), axis=1)
+def _sum_of_triangle_normals(rows, corners, corners_back, around, around_back):
+    """Sum of the unit normals of the triangles around: vertices [m, 3, B], tables of a `_Patch` -> [n + 1, 3, B].
+
+    The gradient is written out: it gathers and sums by the transposed tables, where TensorFlow's own would add single
+    rows into scattered places, many times slower.
+    """
+    batch = tf.shape(rows)[2]
 
     @tf.custom_gradient
-    def call(x):
-        return pick(x, table), lambda upstream: pick(upstream, back)
-    return call(x)
+    def call(rows):
+        points = tf.reshape(_twice(rows), [-1, 5 * batch])
+        v1, v2, v3 = (tf.reshape(tf.gather(points, ids), [-1, 5, batch]) for ids in tf.unstack(corners))
+        a, b = v1 - v2, v2 - v3                                                 # [F, 5, B]
+        cross = _cross(a, b)                                                    # [F, 3, B]
+        length = tf.rsqrt(tf.maximum(tf.reduce_sum(tf.square(cross), axis=1, keepdims=True), 1e-12))
+        unit = cross * length
+
+        def gradient(upstream):
+            g = _gather_sum(upstream, around_back)                              # [F, 3, B]
+            g = _twice((g - unit * tf.reduce_sum(g * unit, axis=1, keepdims=True)) * length)
+            of_a, of_b = _cross(b, g), _cross(g, a)
+            return _gather_sum(tf.concat([of_a, of_b - of_a, -of_b], axis=0), corners_back)
+        return _gather_sum(unit, around), gradient
+    return call(rows)
+
+
+def _gather_sum(x, table):
+    """out[i] = sum over j of x[table[i, j]]: [m, 3, B], [n, k] -> [n, 3, B]."""
+    batch = tf.shape(x)[2]
+    return tf.reshape(tf.reduce_sum(tf.gather(tf.reshape(x, [-1, 3 * batch]), table), axis=1), [-1, 3, batch])
+
+
+def _twice(x):
+    """x y z -> x y z x y along axis 1, what `_cross` wants."""
+    return tf.concat([x, x[:, :2]], axis=1)
+
+
+def _cross(a, b):
+    """Cross product of a and b, both [F, 5, B] as `_twice` makes them -> [F, 3, B]."""
+    return a[:, 1:4] * b[:, 2:5] - a[:, 2:5] * b[:, 1:4]
