@@ -1,0 +1,174 @@
+"""One face as the generator sees it: named coefficients (paper section 3.1) that can be read, changed, mixed and saved.
+
+Needs NumPy and SciPy only, no TensorFlow.
+"""
+
+import os
+
+import numpy as np
+import scipy.io
+
+from dnnlib.util import UserError, atomic_path
+from renderer import factors
+
+PARTS = dict([(factor.word, factor.coeffs) for factor in factors.FACTORS], noise=slice(factors.NUM_COEFFS, None))
+_ALIASES = {factor.name: factor.word for factor in factors.FACTORS}
+FILE_KINDS = ('npz', 'mat')
+
+# Arrays of Deep3DFaceReconstruction's PyTorch version, in the order of the reconstruction vector.
+_SEPARATE = (('id', factors.SHAPE), ('tex', factors.TEXTURE), ('exp', factors.EXPRESSION), ('angle', factors.ANGLES),
+             ('gamma', factors.LIGHTING), ('trans', factors.TRANSLATION))
+
+
+def part_name(name):
+    """'expression' for 'expression' or 'exp', and so on for identity, lighting, pose and noise. UserError otherwise."""
+    word = _ALIASES.get(name, name)
+    if word not in PARTS:
+        raise UserError(f'unknown part of a face {name!r}: expected one of {", ".join(PARTS)}')
+    return word
+
+
+def _part(name, doc):
+    def read(self):
+        return self.coeffs[PARTS[name]]
+
+    def write(self, value):
+        self._write(name, PARTS[name], value)
+    return property(read, write, doc=doc)
+
+
+def _angle(index, name):
+    at = factors.ANGLES.start + index
+
+    def read(self):
+        return float(self.coeffs[at])
+
+    def write(self, value):
+        self._write(name, slice(at, at + 1), value)
+    return property(read, write, doc=f'{name}, a pose angle in radians (float).')
+
+
+class Face:
+    """A generator input with named parts: `face.yaw = 0.4`, `face.expression[:] = 0`, `face.lighting = other.lighting`.
+
+    coeffs: float32 [254 + noise_dim], the generator's own layout. The parts are views into it, so changing one changes
+    the face. `latents`: the z [179] it was decoded from, or None; it is not kept up to date.
+    """
+
+    identity = _part('identity', '160 numbers: 80 of shape, 80 of texture (a view).')
+    expression = _part('expression', '64 numbers (a view).')
+    pose = _part('pose', '3 angles in radians: pitch, yaw, roll (a view).')
+    lighting = _part('lighting', '27 numbers: 3 colour channels x 9 spherical harmonics (a view).')
+    noise = _part('noise', 'noise_dim numbers, usually 32: what the face model does not describe (a view).')
+    pitch, yaw, roll = _angle(0, 'pitch'), _angle(1, 'yaw'), _angle(2, 'roll')
+
+    def __init__(self, coeffs, latents=None):
+        coeffs = np.array(coeffs, np.float32)
+        if coeffs.ndim != 1 or coeffs.size < factors.NUM_COEFFS or not np.isfinite(coeffs).all():
+            raise UserError(f'coefficients of shape {list(coeffs.shape)}: expected {factors.NUM_COEFFS} finite numbers '
+                            'and the noise vector behind them')
+        self.coeffs = coeffs
+        self.latents = latents
+
+    def __repr__(self):
+        return f'Face(pitch={self.pitch:.3f}, yaw={self.yaw:.3f}, roll={self.roll:.3f}, noise_dim={self.noise.size})'
+
+    def __setattr__(self, name, value):
+        """Refuse misspelt parts: `face.jaw = 0.4` would change nothing."""
+        if name not in ('coeffs', 'latents') and not isinstance(getattr(type(self), name, None), property):
+            raise AttributeError(f'a Face has no part {name!r}: it has {", ".join(PARTS)}, pitch, yaw, roll')
+        super().__setattr__(name, value)
+
+    def _write(self, name, where, value):
+        value = np.asarray(value, np.float32)
+        room = self.coeffs[where]
+        if value.size not in (1, room.size) or not np.isfinite(value).all():
+            raise UserError(f'{name}: expected {room.size} finite numbers, got an array of shape {list(value.shape)}')
+        room[...] = value.reshape(-1)
+
+    def copy(self):
+        """Another Face with the same numbers."""
+        return Face(self.coeffs, self.latents)
+
+    def transfer(self, source, *parts):
+        """A new Face: this one with the named parts of `source`, e.g. `face.transfer(other, 'expression', 'pose')`."""
+        result = Face(self.coeffs)
+        for name in parts:
+            word = part_name(name)
+            result._write(word, PARTS[word], source.coeffs[PARTS[word]])
+        return result
+
+    def lerp(self, other, t):
+        """A new Face on the straight line from this one (t = 0) to `other` (t = 1)."""
+        return Face(self.coeffs + (other.coeffs - self.coeffs) * np.float32(t))
+
+    def save(self, path):
+        """Write `coeff` [257] (translation zero), `noise` and, if known, `z` [179] as .npz or .mat (then [1, n])."""
+        recon = np.zeros(factors.NUM_RECON, np.float32)
+        recon[:factors.NUM_COEFFS] = self.coeffs[:factors.NUM_COEFFS]
+        arrays = {'coeff': recon, 'noise': self.noise}
+        if self.latents is not None:
+            arrays['z'] = np.asarray(self.latents, np.float32)
+        if path.lower().endswith('.npz'):
+            with atomic_path(path) as temporary:
+                np.savez(temporary, **arrays)
+        elif path.lower().endswith('.mat'):
+            with atomic_path(path) as temporary:
+                scipy.io.savemat(temporary, {name: array[np.newaxis] for name, array in arrays.items()})
+        else:
+            raise UserError(f'{path}: faces are saved as .npz or .mat')
+
+    @classmethod
+    def load(cls, path, noise_dim=factors.NOISE_DIM):
+        """Read a Face from .npz or .mat: what `save` wrote, or a reconstruction (see `read_arrays`) with zero noise."""
+        arrays = read_arrays(path)
+        recon = reconstruction_vector(arrays, path)
+        noise = _numbers(arrays, 'noise', None, path) if 'noise' in arrays else np.zeros(noise_dim, np.float32)
+        z = _numbers(arrays, 'z', factors.NUM_LATENTS, path) if 'z' in arrays else None
+        return cls(np.concatenate([recon[:factors.NUM_COEFFS], noise]), z)
+
+
+def read_arrays(path):
+    """{name: array} of a .npz or .mat file. UserError when it cannot be read."""
+    if not os.path.isfile(path):
+        raise UserError(f'{path}: no such file; expected coefficients as .mat or .npz')
+    try:
+        if path.lower().endswith('.npz'):
+            with np.load(path, allow_pickle=False) as stored:
+                return {name: stored[name] for name in stored.files}
+        return {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith('__')}
+    except Exception as error:      # damaged files make SciPy and NumPy raise almost anything
+        reason = str(error).split('\n')[0][:120] or type(error).__name__
+        raise UserError(f'{path}: not a readable coefficient file ({reason}); expected .mat (version 5) or .npz')
+
+
+def reconstruction_vector(arrays, path):
+    """The 257 numbers of a coefficient file, float32, from either layout of Deep3DFaceReconstruction.
+
+    arrays: {'coeff': [257] or [1, 257]} (TensorFlow version, preprocess_data.py) or {'id', 'tex', 'exp', 'angle',
+    'gamma', 'trans'} (PyTorch version; 'trans' may be absent: zero). path: for the message of the UserError.
+    """
+    if 'coeff' in arrays:
+        return _numbers(arrays, 'coeff', factors.NUM_RECON, path)
+    missing = [name for name, _ in _SEPARATE if name not in arrays and name != 'trans']
+    if missing:
+        raise UserError(f'{path}: neither `coeff` nor {", ".join(f"`{name}`" for name in missing)} is in it; expected '
+                        f'`coeff` ({factors.NUM_RECON} numbers) or the arrays id, tex, exp, angle, gamma, trans')
+    recon = np.zeros(factors.NUM_RECON, np.float32)
+    for name, where in _SEPARATE:
+        if name in arrays:
+            recon[where] = _numbers(arrays, name, where.stop - where.start, path)
+    return recon
+
+
+def _numbers(arrays, name, count, path):
+    """Array `name` as flat float32, checked; count None: any number of them."""
+    try:
+        values = np.asarray(arrays[name], np.float32).reshape(-1)
+    except (TypeError, ValueError):
+        raise UserError(f'{path}: `{name}` holds no numbers; expected {count or "some"}')
+    if count is not None and values.size != count:
+        raise UserError(f'{path}: `{name}` has shape {list(np.shape(arrays[name]))}; expected {count} numbers')
+    if not np.isfinite(values).all():
+        raise UserError(f'{path}: `{name}` holds NaN or infinity; make the file again')
+    return values

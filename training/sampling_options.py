@@ -1,0 +1,118 @@
+"""Options that both sampling scripts share; checked before TensorFlow is loaded, one line for each mistake."""
+
+import argparse
+import math
+import os
+
+import numpy as np
+from PIL import Image
+
+from dnnlib.util import UserError
+from training import grids
+from training.faces import FILE_KINDS
+
+RATE = 0.7                  # of truncation: 1 leaves w alone, 0 gives everybody the average identity
+GRID_PIXELS = 64 * 10 ** 6  # contact sheets beyond this are cut
+GRID_NAME = 'grid.png'
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaints are one line, raised as UserError."""
+
+    def error(self, message):
+        """Raise the complaint instead of printing the whole usage."""
+        raise UserError(f'{message} (see {self.prog} --help)')
+
+
+def number(kind, low, high=math.inf):
+    """A type for argparse: int or float from `low` to `high`."""
+    def parse(text):
+        word = 'a whole number' if kind is int else 'a number'
+        limits = f'from {low}' + (f' to {high}' if high != math.inf else ' on')
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f'{text!r} is not {word} {limits}')
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f'{text} is out of range: expected {word} {limits}')
+        return value
+    return parse
+
+
+def shard(text):
+    """'2/8' -> (1, 8): the share of this run (from 0) and how many shares there are."""
+    first, _, second = text.partition('/')
+    if not (first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second)):
+        raise argparse.ArgumentTypeError(f'{text!r} is no shard: expected I/N with I from 1 to N, e.g. 2/8')
+    return int(first) - 1, int(second)
+
+
+SEED = number(int, 0, 2 ** 32 - 1)
+
+
+def add_model_options(parser):
+    """--model, --vae_weights, --average_w."""
+    group = parser.add_argument_group('model')
+    group.add_argument('--model', metavar='FILE', help='network-snapshot-*.pkl (default: the released model, from '
+                       'cache/ or downloaded)')
+    group.add_argument('--vae_weights', metavar='DIR', help='folder of the four VAEs (default: the model\'s own, else '
+                       'vae/weights)')
+    group.add_argument('--average_w', metavar='FILE', help='average of w over identities (default: '
+                       '<model>-average_w_id.txt beside the model, computed once where missing)')
+
+
+def add_output_options(parser, outdir):
+    """--outdir, --rate, --batch, --overwrite, --save_coeffs and the contact sheet's."""
+    group = parser.add_argument_group('pictures')
+    group.add_argument('--outdir', metavar='DIR', default=outdir, help='folder of the pictures, from where you are '
+                       '(default: %(default)s)')
+    group.add_argument('--rate', type=number(float, 0, 1), default=RATE, metavar='R', help='truncation of identity: 1 '
+                       'none, 0 everybody alike (default: %(default)s)')
+    group.add_argument('--batch', type=number(int, 1), default=8, metavar='N', help='pictures at a time; changes the '
+                       'speed, not the pictures (default: %(default)s)')
+    group.add_argument('--save_coeffs', choices=FILE_KINDS, help='also write the numbers of each picture beside it: '
+                       'coeff (257), noise, z (default: off)')
+    group.add_argument('--overwrite', action='store_true', help='make existing pictures again (default: they are kept, '
+                       'and an interrupted run is taken up)')
+    group.add_argument('--grid', action='store_true', help=f'also write a contact sheet, {GRID_NAME} (default: off)')
+    group.add_argument('--grid_scale', type=number(int, 1, 32), metavar='N', help='enlarge its tiles N times (default: '
+                       'to at least 128 pixels)')
+    group.add_argument('--grid_filter', choices=['nearest', 'bicubic'], default='bicubic', help='how to enlarge them '
+                       '(default: %(default)s)')
+
+
+def check_files(args):
+    """UserError for a --model, --vae_weights or --average_w that is not there: before TensorFlow takes its seconds."""
+    for name, is_there, kind in (('model', os.path.isfile, 'file'), ('vae_weights', os.path.isdir, 'folder'),
+                                 ('average_w', os.path.isfile, 'file')):
+        path = getattr(args, name)
+        if path and not is_there(path):
+            raise UserError(f'--{name} {path}: no such {kind}')
+
+
+def write_sheet(rows, folder, args):
+    """Contact sheet of pictures on disk -> its path, None when there is no picture.
+
+    rows: list of lists of picture names, of one length; missing pictures leave white cells.
+    """
+    sample = next((name for row in rows for name in row if os.path.isfile(folder.files(name)[0])), None)
+    if sample is None:
+        return None
+    size = _read(folder.files(sample)[0]).shape
+    scale = args.grid_scale or grids.natural_scale(size[1])
+    columns = len(rows[0])
+    most = max(1, GRID_PIXELS // (size[0] * size[1] * scale * scale * columns))
+    if len(rows) > most:
+        print(f'{GRID_NAME} shows the first {most} of {len(rows)} rows')
+    white = np.full(size, 255, np.uint8)
+    tiles = [_read(path) if os.path.isfile(path) else white
+             for path in (folder.files(name)[0] for row in rows[:most] for name in row)]
+    path = os.path.join(folder.path, GRID_NAME)
+    grids.save_image_grid(np.stack(tiles), path, (columns, min(most, len(rows))), margin=4, scale=scale,
+                          resample=args.grid_filter)
+    return path
+
+
+def _read(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert('RGB'))
