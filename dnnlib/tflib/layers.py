@@ -138,3 +138,83 @@ def batch_norm_inference(x, mean, variance, beta, gamma=None, epsilon=1e-5):
     if gamma is not None:
         scale = scale * gamma
     return x * per_channel(scale) + per_channel(beta - mean * scale)
+
+
+def upscale_conv2d(x, kernel):
+    """`conv2d(upscale2d(x), kernel)` for a 3x3 kernel at a fraction of the cost: every output pixel sees only 2x2
+    different input pixels, so this is a transposed convolution whose 4x4 kernel sums the 3x3 one's taps.
+    """
+    channels = kernel.shape.as_list()[3]
+    height, width = [size * 2 for size in _height_width(x)]
+    kernel = tf.transpose(_sum_of_shifts(kernel[::-1, ::-1]), [0, 1, 3, 2])
+    shape = [tf.shape(x)[0], channels, height, width] if data_format() == 'NCHW' else \
+        [tf.shape(x)[0], height, width, channels]
+    return tf.nn.conv2d_transpose(x, kernel, shape, strides=spatial4(2, 2), padding='SAME', data_format=data_format())
+
+
+def conv_downscale2d(x, kernel):
+    """`downscale2d(conv2d(x, kernel))` for a 3x3 kernel and even sizes, as one convolution of stride 2."""
+    return conv2d(x, _sum_of_shifts(kernel) * 0.25, stride=2)
+
+
+def _sum_of_shifts(kernel):
+    """[3, 3, in, out] -> [4, 4, in, out]: the sum of the zero-padded kernel's four positions."""
+    kernel = tf.pad(kernel, [[1, 1], [1, 1], [0, 0], [0, 0]])
+    return kernel[1:, 1:] + kernel[:-1, 1:] + kernel[1:, :-1] + kernel[:-1, :-1]
+
+
+def _height_width(x):
+    return [x.shape.as_list()[axis] for axis in spatial_axes()]
+
+
+def blur2d(x):
+    """Convolution of each channel with [1, 2, 1] x [1, 2, 1] / 16, zeros outside."""
+    @tf.custom_gradient
+    def blur(y):        # symmetric, so it is its own transpose: every derivative is a blur again
+        padded = pad(y, 1, 1, 1, 1)
+        return avg_pool(avg_pool(padded, 2, 1), 2, 1), blur2d
+    return blur(x)
+
+
+def leaky_relu(x, alpha=0.2):
+    """max(x, alpha * x)."""
+    return tf.nn.leaky_relu(x, alpha)
+
+
+def instance_norm(x, epsilon=1e-8):
+    """Each channel of each image minus its mean, times 1 / sqrt(mean square + epsilon)."""
+    x -= tf.reduce_mean(x, axis=spatial_axes(), keepdims=True)
+    return x * tf.rsqrt(tf.reduce_mean(tf.square(x), axis=spatial_axes(), keepdims=True) + epsilon)
+
+
+def pixel_norm(x, epsilon=1e-8):
+    """Each pixel's vector of channels divided by its root mean square."""
+    return x * tf.rsqrt(tf.reduce_mean(tf.square(x), axis=channel_axis(), keepdims=True) + epsilon)
+
+
+def minibatch_stddev(x, group_size=4, num_features=1):
+    """Append `num_features` channels that tell how much the images of a group differ.
+
+    Groups have the size of the largest divisor of the batch up to group_size; sample i belongs to group
+    i mod (number of groups). A feature is the mean over its share of the channels, and over all pixels, of
+    sqrt(variance within the group + 1e-8).
+    """
+    x = to_nchw(x)
+    _, channels, height, width = x.shape.as_list()
+    group = _largest_divisor(x, group_size)
+    y = tf.reshape(x, [group, -1, num_features, channels // num_features, height, width])   # [GMFcHW]
+    y -= tf.reduce_mean(y, axis=0, keepdims=True)
+    y = tf.sqrt(tf.reduce_mean(tf.square(y), axis=0) + 1e-8)                                # [MFcHW]
+    y = tf.reduce_mean(y, axis=[2, 3, 4])                                                   # [MF]
+    y = tf.reshape(tf.tile(y, [group, 1]), [-1, num_features, 1, 1])                        # [NF11]
+    y = tf.tile(y, [1, 1, height, width])
+    return from_nchw(tf.concat([x, y], axis=1))
+
+
+def _largest_divisor(x, limit):
+    """Largest divisor up to `limit` of the batch of x: an int where the batch is known, else a tensor."""
+    batch = x.shape.as_list()[0]
+    if batch is not None:
+        return max(size for size in range(1, limit + 1) if batch % size == 0)
+    sizes = tf.range(1, limit + 1)
+    return tf.reduce_max(tf.where(tf.equal(tf.shape(x)[0] % sizes, 0), sizes, tf.ones_like(sizes)))
