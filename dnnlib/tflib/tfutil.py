@@ -48,7 +48,7 @@ def run(*args: Any, **kwargs: Any) -> Any:
 
 def is_tf_expression(x: Any) -> bool:
     """Whether x is a tensor, a variable or an op of a graph."""
-    return isinstance(x, (tf.Tensor, tf.Variable, tf.Operation))
+    return isinstance(x, (tf.Tensor, tf.Variable, tf.Operation)) or bool(tf.is_tensor(x))    # resource variables
 
 
 def absolute_name_scope(scope: str) -> Any:
