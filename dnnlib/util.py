@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from typing import Any, Callable, Iterator, Optional
 
 
@@ -86,3 +87,23 @@ def atomic_path(path: str, directory: bool = False) -> Iterator[str]:
         raise UserError(f'{path}: could not be written ({error.strerror}); nothing was left behind') from error
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def write_atomic(path: str, data: bytes) -> None:
+    """Write a small file so that it appears complete or not at all; faster than `atomic_path` in a long loop.
+
+    Missing parent folders are made. Raises UserError when the place cannot be written.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, f'.tmp-{os.getpid()}-{threading.get_ident()}-{name}')
+    try:
+        if not os.path.isdir(folder):
+            os.makedirs(folder, exist_ok=True)
+        with open(temporary, 'wb') as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f'{path}: could not be written ({error.strerror}); nothing was left behind') from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)        # gone already when all went well

@@ -107,18 +107,18 @@ def _cut(picture, box):
 # kept pixels are computed, with Pillow's own fixed-point arithmetic, so they are equal to Pillow's to the last bit.
 
 def resize_region(picture, size, box):
-    """Region `box` (left, top, right, bottom) of `picture` resized to `size` (width, height) by Pillow's bicubic filter.
+    """Region `box` (left, top, right, bottom) of `picture` resized to `size` (width, height) by Pillow's bicubic.
 
-    picture: [H, W, C] uint8 -> [bottom - top, right - left, C] uint8, black outside. Rows are filtered first, as in
+    picture: [H, W, 3] uint8 -> [bottom - top, right - left, 3] uint8, black outside. Rows are filtered first, as in
     Pillow up to 12 (13 turns the order round for some tall pictures).
     """
     left, top, right, bottom = box
     inside = (max(left, 0), max(top, 0), min(right, size[0]), min(bottom, size[1]))
     first_x, last_x, along_x = _bicubic_weights(picture.shape[1], size[0], inside[0], inside[2])
     first_y, last_y, along_y = _bicubic_weights(picture.shape[0], size[1], inside[1], inside[3])
-    x = picture[first_y:last_y, first_x:last_x].transpose(1, 0, 2)                          # [w H C]
-    x = _filter(along_x, x).transpose(1, 0, 2)                                              # [H W C]
-    x = _filter(along_y, x)
+    x = cv2.transpose(picture[first_y:last_y, first_x:last_x])                              # [w h C]
+    x = cv2.transpose(_filter(along_x, x))                                                  # [h W C]
+    x = _filter(along_y, x)                                                                 # [H W C]
     return _cut(x, (left - inside[0], top - inside[1], right - inside[0], bottom - inside[1])) if inside != box else x
 
 

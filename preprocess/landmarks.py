@@ -11,7 +11,7 @@ import numpy as np
 from dnnlib.util import UserError, atomic_path
 
 NAMES = ('left eye', 'right eye', 'nose', 'left mouth corner', 'right mouth corner')
-_OF_68 = ((36, 39), (42, 45), (30,), (48,), (54,))      # of the 68 standard landmarks, from 0: an eye is its corners' mean
+_OF_68 = ((36, 39), (42, 45), (30,), (48,), (54,))      # of 68, counted from 0: an eye is its corners' mean
 _EXPECTED = 'expected five lines "x y": ' + ', '.join(NAMES)
 
 

@@ -1,0 +1,119 @@
+"""Photos with landmarks -> training data: <save_path>/img/NAME.png (256 x 256) and <save_path>/coeff/NAME.mat (coeff).
+
+A photo without NAME.txt is skipped, or its landmarks are detected first (--detect). Run again to resume.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+
+import config
+from dnnlib.util import UserError, run_main
+
+TEMPLATE_FILE = 'similarity_Lm3D_all.mat'
+RECON_WEIGHTS = os.path.join(config.PRETRAINED_DIR, 'recon_net', 'FaceReconModel')
+
+
+def parse_options(arguments=None):
+    """The command line -> options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add('--image_path', required=True, metavar='DIR', help='photos: NAME.png, .jpg or .jpeg in any case (required)')
+    add('--lm_path', metavar='DIR',
+        help='landmarks: NAME.txt with five lines "x y": left eye, right eye, nose, left and right mouth corner, in '
+             'pixels of the photo as it is stored (default: the folder of the photos)')
+    add('--save_path', default='./data', metavar='DIR', help='where img/ and coeff/ go (default: %(default)s)')
+    add('--detect', action='store_true',
+        help='first detect the landmarks of photos that have none, with the package mtcnn (default: skip them)')
+    add('--face_model', default=config.FACE_MODEL_DIR, metavar='DIR',
+        help=f'face model, with {TEMPLATE_FILE} (default: %(default)s)')
+    add('--weights', default=RECON_WEIGHTS, metavar='PREFIX',
+        help='checkpoint of the reconstruction network, path without .index (default: %(default)s)')
+    add('--world', default='real', help='name of the world the face model belongs to, kept in <save_path>/world.json '
+                                        '(default: %(default)s)')
+    add('--batch', type=_positive, default=16, metavar='N', help='photos in a network run (default: %(default)s)')
+    add('--workers', type=_positive, default=os.cpu_count() or 1, metavar='N',
+        help='processes that decode, align and write (default: one per core)')
+    options = parser.parse_args(arguments)
+    options.lm_path = options.lm_path or options.image_path
+    return options
+
+
+def _positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError('must be at least 1')
+    return value
+
+
+def load_template(folder):
+    """The five-point 3-D template [5, 3] of the face model in `folder`, which is converted at its first use."""
+    from preprocess import landmarks
+    from renderer import face_model
+    path = os.path.join(folder, TEMPLATE_FILE)
+    if not os.path.exists(os.path.join(folder, face_model.MODEL_FILE)):
+        face_model.convert_face_model(folder)
+    if not os.path.exists(path):
+        raise UserError(f'{path} is missing; get it from folder BFM/ of '
+                        'https://github.com/microsoft/Deep3DFaceReconstruction, or name another --face_model')
+    return landmarks.five_points(face_model.load_landmarks_3d(path))
+
+
+def detect(options):
+    """Detect missing landmarks, in a process of its own: the detector needs another mode of TensorFlow."""
+    command = [sys.executable, '-m', 'preprocess.detect', '--image_path', os.path.abspath(options.image_path),
+               '--lm_path', os.path.abspath(options.lm_path)]
+    code = subprocess.call(command, cwd=config.ROOT)
+    if code:
+        print('landmarks could not be detected (see above): photos that have none are skipped', flush=True)
+
+
+def report(options, outcome):
+    """Write skipped.txt and print the counts."""
+    from preprocess import pipeline
+    pipeline.write_skipped(options.save_path, outcome.skipped)
+    print(f'{outcome.new} photos done, {outcome.before} were done before, {len(outcome.skipped)} skipped', flush=True)
+    if outcome.skipped:
+        print(f'the reason for each skipped photo is in {os.path.join(options.save_path, pipeline.SKIPPED_FILE)}')
+    if any(reason.startswith('no landmarks') for reason in outcome.skipped.values()):
+        print('some photos have no landmarks: --detect finds them')
+
+
+def run(options):
+    """Do the photos that are not done yet -> Outcome. What is finished stays, whatever happens."""
+    from preprocess import pipeline
+    jobs, outcome = pipeline.plan(options.image_path, options.lm_path, options.save_path)
+    try:
+        if jobs:
+            from training.perception import Reconstructor
+            reconstruct = Reconstructor(options.weights)
+            pipeline.process(jobs, outcome, load_template(options.face_model), options.save_path, reconstruct,
+                             options.batch, options.workers)
+    finally:
+        report(options, outcome)
+    return outcome
+
+
+def main():
+    """Check everything cheap first, then run."""
+    options = parse_options()
+    from preprocess import pipeline, world
+    pipeline.plan(options.image_path, options.lm_path, options.save_path)
+    if not os.path.isdir(options.lm_path) and not options.detect:
+        raise UserError(f'--lm_path {options.lm_path}: no such folder; expected NAME.txt for each photo; --detect '
+                        'makes them')
+    load_template(options.face_model)
+    if not os.path.isfile(options.weights + '.index'):
+        raise UserError(f'{options.weights}.index is missing: the reconstruction network is not there. Get '
+                        'FaceReconModel as README.md says, or name it with --weights')
+    world.write(options.save_path, options.world)
+    if options.detect:
+        detect(options)
+    outcome = run(options)
+    if not outcome.new and not outcome.before:
+        raise UserError(f'{options.image_path}: no photo could be used; see {options.save_path}')
+
+
+if __name__ == '__main__':
+    run_main(main)
