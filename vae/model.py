@@ -180,7 +180,8 @@ class Decoders:
     """The four frozen decoders in the default graph: latents z [N, 179] -> lambda [N, 254].
 
     The checkpoints are found, and their widths read, at once. Call `restore` when there is a default session. A second
-    one in the same graph shares the variables of the first. `weights`: folder of the factors' folders, default config.VAE_WEIGHTS_DIR.
+    one in the same graph shares the variables of the first.
+    weights: folder of the factors' folders, default config.VAE_WEIGHTS_DIR.
     UserError when weights are missing (one message for all factors) or damaged.
     """
 

@@ -1,0 +1,352 @@
+"""Trains the VAE of one factor (paper section 3.1) on the coefficients of a set of photos; options as released."""
+
+import argparse
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import numpy as np
+from tqdm import tqdm
+
+import config
+from dnnlib.util import EasyDict, UserError, atomic_path, run_main
+from renderer.factors import BY_NAME, FACTORS
+from vae import data
+
+SAVE_EVERY = 5          # epochs
+KEEP = 5                # checkpoints
+HELD_OUT = 0.05         # part of the samples that --val keeps aside
+SETTINGS, RESULT, LOG, SKIPPED = 'training.json', 'trained.json', 'log.jsonl', 'skipped.txt'
+MUST_MATCH = ('samples', 'batch_size', 'seed', 'val', 'cross_entropy_loss', 'lr', 'lr_epochs', 'lr_fac')
+EPILOG = """
+The result is found by sampling and training when --output-path is vae/weights of the project (or the folder that the
+environment variable DISCO_VAE_WEIGHTS_DIR names). Checkpoints of every fifth and the last epoch go to
+<output-path>/<factor>/from_scratch/stage1_epoch_N.ckpt (the last five are kept); at the end the last one is copied to
+<output-path>/<factor>/stage1_epoch_395.ckpt, the name under which the released software looks for it, and
+trained.json beside it says what it is. Weights already there that this script did not write are left alone.
+Ctrl-C finishes the epoch, saves and leaves; the same command goes on from there.
+"""
+
+
+# Options
+
+
+def parse_options(arguments=None):
+    """Command line -> EasyDict; argparse leaves with code 2 on a wrong one."""
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def add(flag, text, **kwargs):
+        default = kwargs.get('default')
+        parser.add_argument(flag, help=f'{text} (default: {default})' if '(default' not in text else text, **kwargs)
+
+    add('--root-folder', 'folder that relative --output-path and --datapath start from', default='.', metavar='DIR')
+    add('--output-path', 'weights, logs and checkpoints go to <DIR>/<factor>', default='./weights', metavar='DIR')
+    add('--factor', 'which VAE: ' + ', '.join(f'{f.name} ({f.word})' for f in FACTORS), default='rot',
+        choices=sorted(BY_NAME))
+    add('--datapath', 'folder of .mat files from preprocess_data.py', default='../FFHQ_data/coeff', metavar='DIR')
+    add('--gpu', 'sets CUDA_VISIBLE_DEVICES; -1: CPU', default='0')
+    add('--write-iteration', 'steps between two entries of the log', type=_positive(int), default=600, metavar='N')
+    add('--batch-size', 'samples per step, lowered to the number of samples', type=_positive(int), default=64,
+        metavar='N')
+    add('--epochs', 'epochs in all', type=_positive(int), default=400, metavar='N')
+    add('--lr', 'learning rate of Adam', type=_positive(float), default=1e-4, metavar='X')
+    add('--lr-epochs', 'epochs between two decays of the learning rate', type=_positive(int), default=150, metavar='N')
+    add('--lr-fac', 'factor of each decay', type=_positive(float), default=0.5, metavar='X')
+    add('--cross-entropy-loss', 'cross-entropy as generation loss, for coefficients in [0, 1]', action='store_true')
+    add('--val', 'keep 5%% of the samples aside and report the reconstruction on them; they are not trained on',
+        action='store_true')
+    add('--seed', 'of first weights, order of samples, noise and the choice of --val', type=_seed, default=0,
+        metavar='N')
+    add('--threads', 'threads for computing, and four at least for reading files (default: one per core)',
+        type=_positive(int), metavar='N')
+    add('--width', "width of the hidden layers (default: the released model's: "
+        + ', '.join(f'{f.name} {f.width}' for f in FACTORS) + ')', type=_positive(int), metavar='N')
+    parser.add_argument('--resume', dest='resume', action='store_true', default=True,
+                        help='go on from the latest checkpoint in from_scratch, if any (default: yes)')
+    parser.add_argument('--no-resume', dest='resume', action='store_false',
+                        help='start anew; an older from_scratch folder is renamed, not deleted (default: no)')
+    return EasyDict(vars(parser.parse_args(arguments)))
+
+
+def _positive(kind):
+    def parse(text):
+        value = kind(text)
+        if not 0 < value < float('inf'):
+            raise ValueError
+        return value
+    parse.__name__ = f'positive {kind.__name__}'
+    return parse
+
+
+def _seed(text):
+    value = int(text)
+    if not 0 <= value < 2 ** 32:
+        raise ValueError
+    return value
+
+
+_seed.__name__ = 'seed from 0 to 4294967295'
+
+
+# Files
+
+
+def _folders(options):
+    """Paths of this training: the factor's folder and what lies in it."""
+    root = os.path.abspath(options.root_folder)
+    factor = os.path.join(root, options.output_path, options.factor)
+    return EasyDict(datapath=os.path.normpath(os.path.join(root, options.datapath)),
+                    weights=os.path.normpath(os.path.dirname(factor)), factor=os.path.normpath(factor),
+                    epochs=os.path.normpath(os.path.join(factor, 'from_scratch')))
+
+
+def _write_json(path, content):
+    with atomic_path(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
+        file.write(json.dumps(content, indent=1) + '\n')
+
+
+def _read_json(path):
+    """Content of a JSON file of ours; {} when it is missing or unreadable."""
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _set_aside(folder):
+    """Rename a folder of an older training to the first free <folder>.N."""
+    if os.path.isdir(folder) and os.listdir(folder):
+        number = 1
+        while os.path.exists(f'{folder}.{number}'):
+            number += 1
+        os.rename(folder, f'{folder}.{number}')
+        print(f'--no-resume: the older training now lies in {folder}.{number}')
+
+
+class Log:
+    """Terms of the loss by step: lines of log.jsonl, and TensorBoard events in the same folder."""
+
+    def __init__(self, folder, every, last_step):
+        from dnnlib.tflib.compat import tf
+        self._tf, self._every, self._path = tf, every, os.path.join(folder, LOG)
+        os.makedirs(folder, exist_ok=True)
+        self._drop_after(last_step)
+        self._writer = tf.summary.FileWriter(folder)
+
+    def _drop_after(self, last_step):
+        """Forget lines of steps that will be taken again."""
+        kept = []
+        if os.path.exists(self._path):
+            with open(self._path, encoding='utf-8') as file:
+                kept = [line for line in file if _step_of(line) <= last_step]
+        with atomic_path(self._path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
+            file.writelines(kept)
+
+    def add(self, epoch, first_step, terms, names):
+        """terms [steps, len(names)]: of the steps first_step, first_step + 1, ... (the first ever is 1)."""
+        with open(self._path, 'a', encoding='utf-8') as file:
+            for i in range(-first_step % self._every, len(terms), self._every):
+                values = {name: float(value) for name, value in zip(names, terms[i])}
+                file.write(json.dumps(dict(step=first_step + i, epoch=epoch, **values)) + '\n')
+                summary = [self._tf.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+                self._writer.add_summary(self._tf.Summary(value=summary), first_step + i)
+
+    def close(self):
+        self._writer.close()
+
+
+def _step_of(line):
+    """Step of a line of the log; infinity for a broken line, so that it is dropped."""
+    try:
+        return json.loads(line)['step']
+    except (ValueError, KeyError, TypeError):
+        return float('inf')
+
+
+# Training
+
+
+def _split(coeffs, options):
+    """(training samples, held-out samples or None)."""
+    if not options.val:
+        return coeffs, None
+    if len(coeffs) < 2:
+        raise UserError(f'--val: 2 samples at least are needed to keep one aside, {len(coeffs)} found; leave it out')
+    order = np.random.RandomState(options.seed).permutation(len(coeffs))
+    count = max(1, int(round(HELD_OUT * len(coeffs))))
+    return coeffs[np.sort(order[count:])], coeffs[np.sort(order[:count])]
+
+
+def _settings(options, samples):
+    return dict({key: options[key] for key in MUST_MATCH if key != 'samples'}, samples=samples,
+                factor=options.factor, datapath=options.datapath)
+
+
+def _resume(trainer, folders, options, settings):
+    """Restore the latest checkpoint, if any; the first epoch to train."""
+    from vae import model
+    if not options.resume:
+        _set_aside(folders.epochs)
+    epochs = model.epochs_in(folders.epochs)
+    if not epochs:
+        return 0
+    prefix = os.path.join(folders.epochs, model.CHECKPOINT.format(epochs[-1]))
+    trainer.restore(prefix)
+    before = _read_json(os.path.join(folders.epochs, SETTINGS))
+    changed = [f'{key} {before[key]} -> {settings[key]}' for key in MUST_MATCH
+               if key in before and before[key] != settings[key]]
+    if changed:
+        print(f'warning: {prefix} was trained with other settings ({", ".join(changed)}): training goes on with the '
+              'new ones; --no-resume starts anew', file=sys.stderr)
+    print(f'resumed from {prefix}')
+    return epochs[-1] + 1
+
+
+class _Stop:
+    """Ctrl-C or SIGTERM asks for the end of the epoch; a second one leaves at once."""
+
+    def __init__(self):
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number, frame):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print('\nstopping after this epoch and saving; once more to leave at once', file=sys.stderr)
+
+
+def _train_epoch(trainer, epoch, options, log, bar):
+    """One epoch with its log entries; the mean loss. UserError when the loss is no longer finite."""
+    from vae.trainer import TERMS
+    rate = options.lr * options.lr_fac ** (epoch // options.lr_epochs)
+    step, total = trainer.global_step + 1, 0.0
+    for terms in trainer.train_epoch(epoch, rate):
+        loss = float(terms[:, 2].astype(np.float64).sum())
+        if not np.isfinite(terms).all():
+            raise UserError(f'the loss is no longer finite in epoch {epoch}: training of {options.factor} diverged; '
+                            'lower --lr, look for absurd values in --datapath, then run again: it goes on from the '
+                            'last checkpoint')
+        log.add(epoch, step, terms, TERMS)
+        step, total = step + len(terms), total + loss
+        bar.update(len(terms))
+    return total / trainer.steps_per_epoch
+
+
+def _save(trainer, folders, epoch):
+    """Write the epoch's checkpoint and drop all but the newest KEEP."""
+    from dnnlib.tflib import checkpoints
+    from vae import model
+    trainer.save(os.path.join(folders.epochs, model.CHECKPOINT.format(epoch)))
+    for old in model.epochs_in(folders.epochs)[:-KEEP]:
+        checkpoints.remove(os.path.join(folders.epochs, model.CHECKPOINT.format(old)))
+
+
+def _train(trainer, folders, first, options, reports):
+    """All epochs from `first` on; True when training came to its end, False when it was stopped."""
+    log = Log(folders.factor, options.write_iteration, trainer.global_step)
+    stop = _Stop()
+    with tqdm(total=options.epochs * trainer.steps_per_epoch, initial=first * trainer.steps_per_epoch,
+              desc=f'VAE {options.factor}', unit='step', disable=None) as bar:
+        for epoch in range(first, options.epochs):
+            loss = _train_epoch(trainer, epoch, options, log, bar)
+            tqdm.write(f'Date: {time.strftime("%Y/%m/%d %H:%M:%S")}\t'
+                       f'Epoch: [Stage 1][{epoch}/{options.epochs}]\tLoss: {loss:.4f}.')
+            last = stop.asked or epoch == options.epochs - 1
+            if epoch % SAVE_EVERY == 0 or last:
+                _save(trainer, folders, epoch)
+                if options.val and not last:
+                    tqdm.write(_describe('held out', reports.held_out()))
+            if last:
+                break
+    log.close()
+    return not stop.asked or epoch == options.epochs - 1
+
+
+def _describe(what, report):
+    explained = report['explained_variance']
+    explained = 'none to explain' if explained is None else f'{100 * explained:.2f}%'
+    return f'{what}: RMS {report["rms"]:.5f}, explained variance {explained}, KL {report["kl"]:.3f}'
+
+
+def _index_hash(prefix):
+    """SHA-256 of a checkpoint's .index, which holds a checksum of each variable; None where there is none."""
+    if not os.path.exists(prefix + '.index'):
+        return None
+    with open(prefix + '.index', 'rb') as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def _publish(folders, epoch, result):
+    """Copy the last checkpoint to where sampling looks first, unless weights that are not ours lie there."""
+    from dnnlib.tflib import checkpoints
+    from vae import model
+    source = os.path.join(folders.epochs, model.CHECKPOINT.format(epoch))
+    target, note = os.path.join(folders.factor, model.RELEASED), os.path.join(folders.factor, RESULT)
+    there = _index_hash(target)
+    if there is not None and there != _read_json(note).get('index_sha256'):
+        print(f'warning: {target} holds weights of other origin and was left alone, so sampling goes on using them; '
+              f'to use the new ones, move it away and copy {source}.* in its place', file=sys.stderr)
+        return
+    checkpoints.copy(source, target)
+    _write_json(note, dict(result, checkpoint=model.RELEASED, epoch=epoch, index_sha256=_index_hash(target)))
+    print(f'weights: {target}')
+    if os.path.realpath(folders.weights) != os.path.realpath(config.VAE_WEIGHTS_DIR):
+        print(f'sampling and training look in {config.VAE_WEIGHTS_DIR}; to use these weights copy them there or set '
+              f'DISCO_VAE_WEIGHTS_DIR={folders.weights}')
+
+
+def main():
+    """Options -> trained weights; exit code 130 when stopped by Ctrl-C."""
+    options = parse_options()
+    folders = _folders(options)
+    coeffs, _, skipped = data.load_coeffs(folders.datapath, BY_NAME[options.factor].coeffs,
+                                          threads=max(4, options.threads or 4))
+    data.report_skipped(skipped, os.path.join(folders.factor, SKIPPED))
+    samples, held_out = _split(coeffs, options)
+    print(f'{len(samples)} samples of {options.factor} ({BY_NAME[options.factor].word}) to train on'
+          + (f', {len(held_out)} held out' if options.val else ''))
+    if options.cross_entropy_loss and (samples.min() < 0 or samples.max() > 1):
+        print(f'warning: --cross-entropy-loss is meant for values in [0, 1]; these reach from {samples.min():.3g} to '
+              f'{samples.max():.3g}', file=sys.stderr)
+    os.environ['CUDA_VISIBLE_DEVICES'] = options.gpu
+    return _run(options, folders, samples, held_out, len(skipped))
+
+
+def _run(options, folders, samples, held_out, num_skipped):
+    """Build, resume, train, report and publish."""
+    from dnnlib.tflib import tfutil
+    from dnnlib.tflib.compat import gpu_names
+    from vae.trainer import Trainer
+    tfutil.init_tf(seed=options.seed % 2 ** 31, threads=options.threads)
+    print(f'computing on {"the GPU" if gpu_names() else "the CPU"}')
+    trainer = Trainer(options.factor, samples, options.batch_size, options.seed, options.width,
+                      options.cross_entropy_loss)
+    settings = _settings(options, len(samples))
+    first = _resume(trainer, folders, options, settings)
+    _write_json(os.path.join(folders.epochs, SETTINGS), settings)
+    centre = samples.mean(axis=0, dtype=np.float64)
+    reports = EasyDict(training=lambda: trainer.evaluate(samples, centre),
+                       held_out=lambda: trainer.evaluate(held_out, centre) if options.val else None)
+    if first < options.epochs and not _train(trainer, folders, first, options, reports):
+        print('stopped; the same command goes on from here')
+        return 128 + signal.SIGINT
+    result = dict(settings, skipped=num_skipped, training=reports.training(), held_out=reports.held_out())
+    print(_describe('training data', result['training']))
+    if options.val:
+        print(_describe('held out', result['held_out']))
+    _publish(folders, max(first, options.epochs) - 1, result)
+    return 0
+
+
+if __name__ == '__main__':
+    run_main(main)

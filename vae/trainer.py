@@ -1,0 +1,143 @@
+"""Training of one factor's VAE (paper section 3.1; Adam): coefficients lie in the graph, many steps in one session run.
+
+Order of samples and noise are functions of the seed and the step alone, so a resumed training equals one that was
+never interrupted.
+"""
+
+from collections import OrderedDict
+
+import numpy as np
+
+from dnnlib.tflib import checkpoints, tfutil
+from dnnlib.tflib.compat import tf
+from renderer.factors import num_coeffs, num_latents
+from vae import model
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+BLOCK = 128             # steps per session run
+EVALUATION_BATCH = 4096
+TERMS = ('kl_loss', 'gen_loss', 'loss', 'gamma')
+
+
+class Trainer:
+    """Encoder, decoder and Adam of factor `name` in the default graph; methods need the default session.
+
+    data: float32 [n, coeffs], in the .mat files' units. batch_size is lowered to n when there are fewer samples.
+    seed: 0 .. 2^32 - 1. width: of the hidden layers, default the released one.
+    """
+
+    def __init__(self, name, data, batch_size=64, seed=0, width=None, cross_entropy=False):
+        self.name, self.seed, self.cross_entropy = name, seed, cross_entropy
+        self.num_samples = len(data)
+        self.batch_size = min(batch_size, len(data))
+        self.steps_per_epoch = -(-len(data) // self.batch_size)
+        self._create_variables(model.model_shapes(name, width))
+        self._data_in = tf.placeholder(tf.float32, [len(data), num_coeffs(name)])
+        self._data = tf.get_variable('training_data', initializer=self._data_in, trainable=False, use_resource=True,
+                                     collections=[tf.GraphKeys.LOCAL_VARIABLES])
+        self._build_training()
+        self._build_evaluation()
+        tfutil.run(tf.variables_initializer(list(self.state.values())))
+        tfutil.run(self._data.initializer, {self._data_in: data})
+
+    def _create_variables(self, shapes):
+        """The model's 19 variables and the 41 of Adam, under the released checkpoints' names."""
+        self.weights = model.create_variables(shapes, seed=self.seed % 2 ** 31, use_resource=True)
+        slots = OrderedDict((f'{self.name}/{n}/{slot}', s) for n, s in shapes.items() for slot in ('Adam', 'Adam_1'))
+        self.state = OrderedDict(self.weights)
+        with tf.variable_scope('', use_resource=True):
+            for slot, shape in slots.items():
+                self.state[slot] = tf.get_variable(slot, shape, initializer=tf.zeros_initializer(), trainable=False)
+            for key, value in (('beta1_power', BETA1), ('beta2_power', BETA2), ('global_step', 0)):
+                self.state[f'{self.name}/{key}'] = tf.get_variable(f'{self.name}/{key}', initializer=value,
+                                                                   trainable=False)
+
+    def _build_training(self):
+        """The op that trains on one block of batches; TERMS of each of its steps."""
+        self._rows = tf.placeholder(tf.int32, [None, self.batch_size])
+        self._rate = tf.placeholder(tf.float32, [])
+        beta1, beta2, step = [self.state[f'{self.name}/{key}'] for key in ('beta1_power', 'beta2_power', 'global_step')]
+        count = tf.shape(self._rows)[0]
+        seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(step.read_value(), tf.int64)])
+        shape = tf.concat([tf.shape(self._rows), [num_latents(self.name)]], axis=0)
+        noise = tf.random.stateless_normal(shape, seed)
+        noise.set_shape([None, self.batch_size, num_latents(self.name)])
+        x = tf.gather(self._data, self._rows)
+
+        def body(i, power1, power2, terms):
+            values, update = self._step(x[i], noise[i], power1, power2)
+            terms = terms.write(i, values)
+            with tf.control_dependencies(update):
+                return i + 1, power1 * BETA1, power2 * BETA2, terms
+
+        start = [tf.constant(0), beta1.read_value(), beta2.read_value(),
+                 tf.TensorArray(tf.float32, count, element_shape=[len(TERMS)])]
+        _, power1, power2, terms = tf.while_loop(lambda i, *_: i < count, body, start, parallel_iterations=1,
+                                                 back_prop=False)
+        self._terms = terms.stack()
+        with tf.control_dependencies([self._terms, seed]):
+            self._train = tf.group(beta1.assign(power1), beta2.assign(power2), step.assign_add(count))
+
+    def _step(self, x, noise, power1, power2):
+        """One Adam step inside the loop -> (TERMS before it, [update ops])."""
+        # Resource variables are read here, in the loop: a read outside would give every step the block's first values.
+        weights = OrderedDict((name, variable.read_value()) for name, variable in self.weights.items())
+        kl, generation = model.losses(x, noise, self.name, weights, self.cross_entropy)
+        gradients = tf.gradients(kl + generation, list(weights.values()))
+        updates = []
+        for name, gradient in zip(weights, gradients):
+            if gradient is not None:        # loggamma_x has none under the cross-entropy loss
+                slots = [self.state[f'{self.name}/{name}/{slot}'].handle for slot in ('Adam', 'Adam_1')]
+                updates.append(tf.raw_ops.ResourceApplyAdam(
+                    var=self.weights[name].handle, m=slots[0], v=slots[1], beta1_power=power1, beta2_power=power2,
+                    lr=self._rate, beta1=BETA1, beta2=BETA2, epsilon=EPSILON, grad=gradient))
+        gamma = tf.exp(weights[f'{self.name}/stage1/decoder/loggamma_x'])
+        return tf.stack([kl, generation, kl + generation, gamma]), updates
+
+    def _build_evaluation(self):
+        """Sums over a batch: squared residuals of the decoded mean, and KL."""
+        self._x = tf.placeholder(tf.float32, [None, num_coeffs(self.name)])
+        mean, log_sigma = model.encoder(self._x, self.name, self.weights)
+        residual = self._x - model.decoder(mean, self.name, self.weights)
+        count = tf.cast(tf.shape(self._x)[0], tf.float32)
+        self._sums = tf.reduce_sum(tf.square(residual)), model.kl_loss(mean, log_sigma) * count
+
+    @property
+    def global_step(self):
+        """Steps taken so far, an int."""
+        return int(tfutil.run(self.state[f'{self.name}/global_step']))
+
+    def epoch_rows(self, epoch):
+        """int32 [steps_per_epoch, batch_size]: rows of the data in `epoch`; the last batch is filled from the first."""
+        order = np.random.RandomState([self.seed, epoch]).permutation(self.num_samples)
+        return np.resize(order, [self.steps_per_epoch, self.batch_size]).astype(np.int32)
+
+    def train_epoch(self, epoch, rate):
+        """Generator: train on all samples once, at learning rate `rate`; yields TERMS of each block, [steps, 4]."""
+        rows = self.epoch_rows(epoch)
+        for start in range(0, len(rows), BLOCK):
+            terms, _ = tfutil.run([self._terms, self._train],
+                                  {self._rows: rows[start:start + BLOCK], self._rate: rate})
+            yield terms
+
+    def evaluate(self, x, centre):
+        """How well samples x [n, coeffs] are reconstructed from the mean of their latents.
+
+        centre: [coeffs], the mean against which variance is explained. Returns a dict: rms (of x_hat - x, in the
+        coefficients' units), explained_variance (1 is perfect; None without variance), kl (per sample, in nats).
+        """
+        squares = kl = 0.0
+        for start in range(0, len(x), EVALUATION_BATCH):
+            sums = tfutil.run(self._sums, {self._x: x[start:start + EVALUATION_BATCH]})
+            squares, kl = squares + float(sums[0]), kl + float(sums[1])
+        variance = float(np.square(x - centre, dtype=np.float64).sum())
+        return {'rms': (squares / x.size) ** 0.5, 'kl': kl / len(x),
+                'explained_variance': 1 - squares / variance if variance > 0 else None}
+
+    def save(self, prefix):
+        """Write all 60 variables as the checkpoint `prefix`, which the released software can restore too."""
+        checkpoints.save(prefix, self.state)
+
+    def restore(self, prefix):
+        """Go on from the checkpoint `prefix`; UserError when it is another factor's or width's."""
+        checkpoints.restore(prefix, self.state)
