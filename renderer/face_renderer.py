@@ -1,0 +1,87 @@
+"""Coefficients -> picture of the face, mask and landmarks at any resolution and batch (paper section 3.2).
+
+Only the drawn region of the face model is there: what is outside of it neither shows nor hides anything.
+"""
+
+from collections import namedtuple
+
+from dnnlib.tflib.compat import tf
+from renderer import camera, camera_utils, factors, rasterize_triangles
+from renderer.face_decoder import FaceDecoder, project_224, project_256, rotation_matrix, with_translation
+
+# What `FaceRenderer.render` returns.
+#   image      [B, R, R, 3]  float32 RGB, 0-255, row 0 on top, 0 where no face is
+#   mask       [B, R, R, 1]  float32, 1 on the face, else 0
+#   landmarks  [B, 68, 2]    float32, pixels of a 256 picture whatever R is; x right, y UP from the bottom left
+Render = namedtuple('Render', 'image mask landmarks')
+
+
+class FaceRenderer:
+    """Draws faces of one FaceModel. `impl`: 'cpp' or 'ref', see rasterize_triangles.
+
+    `coeff` is everywhere a reconstruction vector [B, 257] float32, or [B, 254] for no translation; a resolution is
+    a number or a scalar int32 tensor, so that one graph serves every resolution.
+    """
+
+    def __init__(self, model, impl='cpp'):
+        self.model = model
+        self.impl = impl
+        self.decoder = FaceDecoder(model)
+        self._points = FaceDecoder(model, model.landmarks)
+
+    def render(self, coeff, resolution):
+        """The lit face, as the training pictures show it -> Render. Gradients reach coeff at fixed coverage."""
+        coeff = with_translation(coeff)
+        face = self.decoder.decode(coeff)
+        image, mask = self._draw(face.shape, face.colors, _projection(face.rotation, face.translation), resolution)
+        return Render(image=tf.clip_by_value(image, 0.0, 255.0), mask=mask, landmarks=self.landmarks_256(coeff))
+
+    def render_attributes(self, coeff, attributes, resolution):
+        """Any numbers of the drawn vertices, attributes [B, n, C], on the face that `coeff` describes.
+
+        Returns ([B, R, R, C] not clipped, 0 where no face is; mask [B, R, R, 1]); row 0 on top.
+        """
+        coeff = with_translation(coeff)
+        face = self.decoder.decode(coeff)
+        return self._draw(face.shape, attributes, _projection(face.rotation, face.translation), resolution)
+
+    def flow(self, coeff, coeff_after, resolution):
+        """Where each pixel of the second face was in the first: row and column shifts, drawn on the second face.
+
+        Returns ([B, R, R, 2] in pixels of a 256 PICTURE whatever R is: a point at (row, column) of the second picture
+        was at (row + flow[0], column + flow[1]) of the first; 0 where no face is; mask [B, R, R, 1]).
+        """
+        before, after = (project_256(self.decoder.decode(c).vertices) for c in (coeff, coeff_after))
+        shift = before - after                                                  # x right, y up
+        return self.render_attributes(coeff_after, tf.stack([-shift[..., 1], shift[..., 0]], axis=-1), resolution)
+
+    def landmarks_224(self, coeff):
+        """[B, 68, 2] pixels of R_Net's 224 picture, y UP. Decodes 68 vertices only."""
+        return project_224(self._points.points(coeff))
+
+    def landmarks_256(self, coeff):
+        """[B, 68, 2] pixels of a 256 render, y UP. Not `landmarks_224` scaled: the focal lengths differ."""
+        return project_256(self._points.points(coeff))
+
+    def _draw(self, shape, attributes, projection, resolution):
+        background = [0.0] * attributes.shape.as_list()[-1]
+        image, mask = rasterize_triangles.rasterize_triangles(
+            shape, attributes, self.model.region_triangles, projection, resolution, resolution, background, self.impl)
+        return tf.reverse(image, [1]), tf.reverse(mask, [1])                    # row 0 comes from the bottom
+
+
+def face_projection(coeff):
+    """Model space of the faces `coeff` to clip space: [B, 4, 4] for column vectors, pose and camera in one."""
+    coeff = with_translation(coeff)
+    return _projection(rotation_matrix(coeff[:, factors.ANGLES]), coeff[:, factors.TRANSLATION])
+
+
+def _projection(rotation, translation):
+    """Rotation [B, 3, 3] for row vectors and translation [B, 3], then the camera of renders."""
+    ones = tf.ones_like(translation[:, :1])                                     # [B, 1]
+    moved = translation - tf.constant([0.0, 0.0, camera.DISTANCE])              # seen from the camera
+    pose = tf.concat([tf.transpose(rotation, [0, 2, 1]), moved[:, :, None]], axis=2)                # [B, 3, 4]
+    last = tf.concat([tf.zeros_like(translation), ones], axis=1)[:, None]                           # [B, 1, 4]
+    lens = camera_utils.perspective(1.0, camera.FOV_Y_DEGREES * ones[:, 0], camera.NEAR_CLIP * ones[:, 0],
+                                    camera.FAR_CLIP * ones[:, 0])
+    return tf.matmul(lens, tf.concat([pose, last], axis=1))
