@@ -1,0 +1,67 @@
+"""Layers of the frozen perception networks: variables under full, fixed names; batch norm folded into its convolution.
+
+The variables are not trainable and always lie at the root of the graph's names, whatever scopes are open, so building
+a network again shares them. Folding is exact: norm(conv(x)) = conv(x, kernel * scale) + shift.
+"""
+
+import contextlib
+
+import numpy as np
+
+from dnnlib.tflib import layers
+from dnnlib.tflib.compat import tf
+
+
+@contextlib.contextmanager
+def network_scope(name):
+    """Build the ops of one network under the name scope `name`; variables get full names and are shared."""
+    root = tf.VariableScope(reuse=tf.AUTO_REUSE, name='')
+    with tf.variable_scope(root, auxiliary_name_scope=False), tf.name_scope(name):
+        yield
+
+
+def variable(name, shape, initial='zeros', trainable=False):
+    """The variable with the full name `name`. initial: 'zeros', 'ones' or 'he' (normal, variance 2 / fan_in)."""
+    initialisers = {'zeros': tf.zeros_initializer(), 'ones': tf.ones_initializer(),
+                    'he': tf.random_normal_initializer(0.0, np.sqrt(2.0 / np.prod(shape[:-1])))}
+    return tf.get_variable(name, shape, tf.float32, initializer=initialisers[initial], trainable=trainable)
+
+
+def fold_batch_norm(kernel, bias, mean, variance, beta, gamma, epsilon):
+    """(kernel, bias) of the convolution or dense layer that equals `kernel`, `bias` and then the frozen batch norm.
+
+    kernel: [..., C]; the others [C] each; bias and gamma may be None.
+    """
+    scale = tf.rsqrt(variance + epsilon)
+    if gamma is not None:
+        scale = scale * gamma
+    shift = beta - mean * scale
+    return kernel * scale, shift if bias is None else shift + bias * scale
+
+
+def batch_norm_variables(name, channels, gamma):
+    """dict(mean, variance, beta, gamma) of the batch norm `name`; gamma is None where the layer has none."""
+    scale = variable(name + '/gamma', [channels], 'ones') if gamma else None
+    beta, mean = [variable(f'{name}/{leaf}', [channels]) for leaf in ('beta', 'moving_mean')]
+    return dict(gamma=scale, beta=beta, mean=mean, variance=variable(name + '/moving_variance', [channels], 'ones'))
+
+
+def conv(x, kernel, bias, stride=1, padding='SAME', relu=True):
+    """Convolution with bias, then ReLU unless relu=False. padding: 'SAME', 'VALID' or 'EVEN'.
+
+    'EVEN' pads (size - 1) // 2 on each side whatever the stride; TensorFlow's 'SAME' pads a strided layer unevenly.
+    """
+    if padding == 'EVEN':
+        margin_y, margin_x = [(size - 1) // 2 for size in kernel.shape.as_list()[:2]]
+        if margin_y or margin_x:
+            x = layers.pad(x, margin_y, margin_y, margin_x, margin_x)
+        padding = 'VALID'
+    x = layers.bias_add(layers.conv2d(x, kernel, stride=stride, padding=padding), bias)
+    return tf.nn.relu(x) if relu else x
+
+
+def keep(end_points, name, x):
+    """Store x under `name` where the caller asked for end points (a dict), and return it."""
+    if end_points is not None:
+        end_points[name] = x
+    return x
