@@ -17,7 +17,7 @@ from dnnlib.util import UserError, atomic_path
 
 VERSIONS = (2, 3)                   # of the state dict; later ones belong to other systems
 MAX_FILE_BYTES = 1 << 32            # the released 256x256 model has 0.3 GB
-MAX_OPERATIONS = 300000             # a real file needs some thousands
+MAX_OPERATIONS = 100000             # a real file needs some thousands
 MAX_TEXT_BYTES = 1 << 24            # source text is the longest string; it has some 50 kB
 MAX_NAME_CHARS = 200
 MAX_NETWORKS = 64
@@ -575,10 +575,10 @@ class _Converter:
 
     def network(self, raw, depth):
         self.count('networks', depth)
-        state = raw.state if type(raw) is _Network else None
-        if state is None:
-            raise _Refused(f'a network is {_show(raw)}; expected one with a state')
-        state = dict(state)
+        if type(raw) is not _Network or raw.state is None:
+            found = 'without a state' if type(raw) is _Network else _show(raw)
+            raise _Refused(f'a network is {found}; expected one with a state')
+        state = dict(raw.state)
         state.setdefault('components', {})
         self.check_keys(state)
         return NetworkState(
@@ -588,11 +588,10 @@ class _Converter:
             variables=[self.variable(item) for item in state['variables']])
 
     def check_keys(self, state):
-        missing = [key for key in KEYS if key not in state]
-        extra = [key for key in state if key not in KEYS]
-        if missing or extra:
-            raise _Refused(f'a network has {len(state)} entries, without {", ".join(missing) or "none"}, with unknown '
-                           f'{_show(extra[0]) if extra else "none"}; expected {", ".join(KEYS)}')
+        wrong = [f'lacks {key}' for key in KEYS if key not in state] + \
+                [f'has an unknown entry {_show(key)}' for key in state if key not in KEYS][:1]
+        if wrong:
+            raise _Refused(f'a network {" and ".join(wrong)}; expected {", ".join(KEYS)}')
         if type(state['components']) is not dict or type(state['variables']) not in (list, tuple):
             raise _Refused(f'the components of a network are {_show(state["components"])} and its variables '
                            f'{_show(state["variables"])}; expected a dict and a list')
