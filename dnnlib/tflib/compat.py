@@ -3,26 +3,55 @@
 `tf` is `tensorflow.compat.v1` in graph mode on both TensorFlow lines, 1.15 and 2.x.
 """
 
+import contextlib
 import os
 import re
+import sys
+import tempfile
 import warnings
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')      # TensorFlow's chatter; what fails raises an exception anyway
 
-with warnings.catch_warnings():
+
+@contextlib.contextmanager
+def _quiet():
+    """Hold back what C++ code prints to stderr before logging is set up; show it after all if the block fails.
+
+    TensorFlow 2 tells of missing GPU drivers and oneDNN whatever the log level is.
+    """
+    if os.environ['TF_CPP_MIN_LOG_LEVEL'] < '3':        # the user wants to see it
+        yield
+        return
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        terminal = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(terminal, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+with _quiet(), warnings.catch_warnings():
     warnings.simplefilter('ignore')                     # NumPy's and protobuf's deprecations inside TensorFlow 1.15
     import tensorflow as _tensorflow
     import tensorflow.compat.v1 as tf
 
-VERSION = tuple(int(x) for x in re.findall(r'\d+', _tensorflow.__version__)[:2])    # e.g. (1, 15), (2, 21)
-IS_TF1 = VERSION < (2, 0)
-
-tf.logging.set_verbosity(tf.logging.ERROR)
-if not IS_TF1:
-    tf.disable_v2_behavior()
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    VERSION = tuple(int(x) for x in re.findall(r'\d+', _tensorflow.__version__)[:2])    # e.g. (1, 15), (2, 21)
+    IS_TF1 = VERSION < (2, 0)
+    if not IS_TF1:
+        tf.disable_v2_behavior()
 
 
 def gpu_names():
     """Names of the GPUs this process can use, e.g. ['/device:GPU:0']; empty on a CPU-only machine. Claims no memory."""
-    devices = tf.config.experimental.list_physical_devices('GPU')
+    with _quiet():
+        devices = tf.config.experimental.list_physical_devices('GPU')
     return [f'/device:GPU:{i}' for i in range(len(devices))]
