@@ -46,6 +46,12 @@ def _reason(error):
     return 'not a picture, or damaged' if 'cannot identify' in text else text
 
 
+def channels(image):
+    """Channels `read_picture` will give for an open PIL image: 1 (grey) or 3 (RGB)."""
+    grey = image.mode.startswith('I') or image.mode in ('1', 'L') and 'transparency' not in image.info
+    return 1 if grey else 3
+
+
 def _to_array(image):
     if image.mode.startswith('I'):                          # 16 bits: 0-65535
         values = np.asarray(image).astype(np.int64)

@@ -4,14 +4,10 @@ align and write while the caller's reconstruction network runs in batches in thi
 `img/NAME.png` is written last, so a photo whose two results are there is done and is not done again.
 """
 
-import concurrent.futures
 import io
-import multiprocessing
 import multiprocessing.sharedctypes
 import os
 import queue
-import signal
-import threading
 from collections import namedtuple
 from concurrent.futures.process import BrokenProcessPool
 
@@ -22,6 +18,7 @@ from tqdm import tqdm
 
 from dnnlib.util import UserError, write_atomic
 from preprocess import alignment, landmarks, photos
+from preprocess.workers import start as start_workers
 from renderer.camera import ALIGNED_SIZE, RECON_SIZE
 from renderer.factors import NUM_RECON, TRANSLATION
 
@@ -79,7 +76,7 @@ def process(jobs, outcome, template, save_path, reconstruct, batch=16, workers=2
     coefficients [N, 257]. Finished photos stay when it is interrupted. Raises UserError when results cannot be written.
     """
     slots = multiprocessing.sharedctypes.RawArray('B', (2 * batch + 2 * workers) * _SLOT_BYTES)
-    pool = _start_pool(workers, (slots, np.asarray(template), save_path))
+    pool = start_workers(workers, _start_worker, (slots, np.asarray(template), save_path))
     try:
         _Run(jobs, outcome, pool, slots, reconstruct, batch).loop()
     except BrokenProcessPool:
@@ -157,27 +154,7 @@ class _Run:
 _worker = {}        # cache of this process: slots, template, save_path
 
 
-def _start_pool(workers, state):
-    """Worker processes that have started and ignore Ctrl-C, which is this process's to handle."""
-    pool = concurrent.futures.ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context('spawn'), initializer=_start_worker, initargs=state)
-    in_main_thread = threading.current_thread() is threading.main_thread()      # only there signals can be set
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main_thread else None
-    try:
-        for _ in range(workers):
-            pool.submit(_nothing)           # makes the pool start its processes now, while they inherit SIG_IGN
-    finally:
-        if in_main_thread:
-            signal.signal(signal.SIGINT, handler)
-    return pool
-
-
-def _nothing():
-    return None
-
-
 def _start_worker(slots, template, save_path):
-    cv2.setNumThreads(1)                    # the photos are spread over the cores already
     _worker.update(slots=slots, template=template, save_path=save_path)
 
 
