@@ -15,7 +15,7 @@ from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
 
-READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, SystemError)    # what TensorFlow raises on damaged files
+READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, LookupError, SystemError, MemoryError)    # of damaged files
 
 
 def exists(prefix: str) -> bool:
