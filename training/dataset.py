@@ -1,0 +1,197 @@
+"""Training images from TFRecords through tf.data, one file per resolution (progressive growing needs every level).
+
+Images are uint8 NCHW, 0-255, RGB or grey; mirroring, fading and the mapping to [-1, 1] are the caller's.
+"""
+
+import os
+
+import numpy as np
+
+import config
+from dnnlib import tfrecords
+from dnnlib.tflib import tfutil
+from dnnlib.tflib.compat import tf
+from dnnlib.util import UserError
+
+_MEMORY_SHARE = 0.25        # of the free memory for the shuffle window
+_PREFETCH_SHARE = 0.05
+
+
+class TFRecordDataset:
+    """A dataset made by dataset_tool.py as an endless (or single) stream of minibatches.
+
+    After construction call `configure(minibatch, lod)`; it selects the level of resolution and may be called again at
+    any time. Attributes: shape [C, H, W] and resolution of the finest level, levels, num_images (of all shards),
+    label_size, label_dtype, dtype 'uint8', dynamic_range [0, 255].
+    """
+
+    def __init__(self,
+                 tfrecord_dir,              # folder, also below the project's root or config.DATASET_DIR
+                 resolution=None,           # of the finest level used; None: the largest there
+                 label_file=None,           # NumPy array [images, size]; None: the dataset's own -rxx.labels
+                 max_label_size=0,          # 0: no labels; 'full': all components; n: the first n
+                 repeat=True,               # False: one pass, then tf.errors.OutOfRangeError
+                 shuffle_mb=4096,           # window of decoded images; 0: the file's order
+                 prefetch_mb=2048,          # minibatches prepared ahead
+                 buffer_mb=256,             # read buffer
+                 num_threads=2,             # parser threads
+                 num_shards=1,              # of hosts that share the dataset
+                 shard_index=0,             # which of them this is
+                 seed=None):                # of the order; None: TensorFlow's graph seed
+        if not 0 <= shard_index < num_shards:
+            raise ValueError(f'shard_index {shard_index}: 0 to {num_shards - 1} expected')
+        self.tfrecord_dir = dataset_folder(tfrecord_dir)
+        self.levels = tfrecords.read_levels(self.tfrecord_dir, resolution)
+        self.shape = list(self.levels[0].shape)
+        self.resolution = self.shape[1]
+        self.resolution_log2 = len(self.levels) + 1
+        self.num_images = self.levels[0].count
+        self.dtype = 'uint8'
+        self.dynamic_range = [0, 255]
+        self.labels = self._load_labels(label_file, max_label_size)
+        self.label_size = self.labels.shape[1]
+        self.label_dtype = self.labels.dtype.name
+        self.repeat, self.num_threads, self.seed = repeat, num_threads, seed
+        self._shards = num_shards, shard_index
+        if self.num_images < num_shards:
+            raise UserError(f'{self.tfrecord_dir}: {self.num_images} images cannot be shared by {num_shards} hosts')
+        free = free_memory()
+        self.shuffle_bytes = int(min(shuffle_mb << 20, free * _MEMORY_SHARE))
+        self.prefetch_bytes = int(min(prefetch_mb << 20, free * _PREFETCH_SHARE))
+        self.buffer_bytes = int(min(buffer_mb << 20, free * _PREFETCH_SHARE))
+        self._label_state = np.random.RandomState(seed)
+        self._level = self._minibatch = None
+        self._build()
+
+    def _load_labels(self, label_file, max_label_size):
+        """[n, label_size] float32; [n, 0] when labels are not wanted or there are none."""
+        labels = tfrecords.read_labels(self.tfrecord_dir, label_file) if max_label_size != 0 else None
+        if labels is None:
+            if max_label_size not in (0, 'full'):
+                raise UserError(f'{self.tfrecord_dir}: labels were asked for, but there is no -rxx.labels file')
+            return np.zeros([self.num_images, 0], np.float32)
+        if len(labels) < self.num_images:
+            raise UserError(f'{label_file or self.tfrecord_dir}: {len(labels)} labels for {self.num_images} images')
+        return labels[:self.num_images, :None if max_label_size == 'full' else max_label_size]
+
+    # -------------------------------------------------------------------------------------------- graph
+
+    def _build(self):
+        """One iterator; each level's initialiser starts it on that level's file."""
+        with tf.name_scope('Dataset'), tf.device('/cpu:0'), tf.control_dependencies(None):
+            self._minibatch_in = tf.placeholder(tf.int64, [], name='minibatch_in')
+            labels = tf.data.Dataset.from_tensor_slices(self._labels_on_cpu())
+            streams = [self._stream(level, labels) for level in self.levels]
+            self._iterator = tf.data.Iterator.from_structure(
+                (tf.uint8, tf.float32), ([None, self.shape[0], None, None], [None, self.label_size]))
+            self._starts = [self._iterator.make_initializer(stream) for stream in streams]
+        self._next = None
+
+    def _labels_on_cpu(self):
+        self._labels_tensor = tf.constant(self.labels, name='labels')
+        return self._labels_tensor
+
+    def _stream(self, level, labels):
+        image_bytes = int(np.prod(level.shape))
+        stream = tf.data.Dataset.zip((tf.data.TFRecordDataset(level.path, buffer_size=self.buffer_bytes), labels))
+        if self._shards[0] > 1:
+            stream = stream.shard(*self._shards)
+        stream = stream.map(lambda record, label: (_parse(record, level.shape), label),
+                            num_parallel_calls=self.num_threads)
+        window = min(self.shuffle_bytes // image_bytes, level.count)
+        if window > 1:
+            stream = stream.shuffle(window, seed=self.seed)
+        if self.repeat:
+            stream = stream.repeat()
+        ahead = max(self.prefetch_bytes // image_bytes, 1)
+        return stream.prefetch(min(ahead, level.count)).batch(self._minibatch_in)
+
+    def configure(self, minibatch, lod=0, restart=False):
+        """Deliver `minibatch` images at a time of the level for `lod`: resolution / 2^floor(lod).
+
+        The stream starts anew only when something changes, or with `restart`. Needs a default session.
+        """
+        level = int(np.floor(lod))
+        if minibatch < 1 or not 0 <= level < len(self.levels):
+            raise ValueError(f'minibatch {minibatch}, lod {lod}: at least 1, and 0 to {len(self.levels) - 1} expected')
+        if restart or (level, minibatch) != (self._level, self._minibatch):
+            tfutil.run(self._starts[level], {self._minibatch_in: minibatch})
+            self._level, self._minibatch = level, minibatch
+
+    def get_minibatch_tf(self):
+        """Tensors (images [N, C, H, W] uint8, labels [N, label_size] float32); every call is a place of its own in the
+        graph that takes the next minibatch, e.g. one per GPU.
+        """
+        with tf.device('/cpu:0'):
+            return self._iterator.get_next()
+
+    def get_minibatch_np(self, minibatch, lod=0):
+        """The next minibatch as arrays, after `configure(minibatch, lod)`. UserError naming a corrupt file."""
+        self.configure(minibatch, lod)
+        if self._next is None:
+            with tf.name_scope('Dataset'):
+                self._next = self.get_minibatch_tf()
+        try:
+            return tfutil.run(self._next)
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+            raise self.explain(error) from error
+
+    def explain(self, error):
+        """A UserError that names the file and the record behind a TensorFlow error of this stream (else `error`)."""
+        try:
+            for level in self.levels:
+                for image in tfrecords.read_images(level.path):
+                    if image.shape != level.shape:
+                        raise UserError(f'{level.path}: an image of shape {list(image.shape)} among others of '
+                                        f'{list(level.shape)}; make the dataset again')
+        except UserError as reason:
+            return reason
+        return error
+
+    def get_random_labels_tf(self, minibatch):
+        """Labels [minibatch, label_size] float32 of images drawn at random."""
+        with tf.name_scope('Dataset'), tf.device('/cpu:0'):
+            if not self.label_size:
+                return tf.zeros(tf.stack([minibatch, 0]), tf.float32)
+            indices = tf.random_uniform([minibatch], 0, self.num_images, dtype=tf.int64, seed=self.seed)
+            return tf.gather(self._labels_tensor, indices)
+
+    def get_random_labels_np(self, minibatch):
+        """Labels [minibatch, label_size] float32 of images drawn at random."""
+        return self.labels[self._label_state.randint(self.num_images, size=minibatch)]
+
+
+def _parse(record, shape):
+    """A serialised tf.train.Example -> [C, H, W] uint8."""
+    features = tf.parse_single_example(record, {'shape': tf.FixedLenFeature([3], tf.int64),
+                                                'data': tf.FixedLenFeature([], tf.string)})
+    image = tf.reshape(tf.decode_raw(features['data'], tf.uint8), features['shape'])
+    return tf.ensure_shape(image, shape)
+
+
+def dataset_folder(name):
+    """Folder of a dataset: the path itself, else below the project's root, else below config.DATASET_DIR."""
+    for path in (name, os.path.join(config.ROOT, name), os.path.join(config.DATASET_DIR, name)):
+        if os.path.isdir(path):
+            return os.path.abspath(path)
+    raise UserError(f'{name}: no such dataset folder, neither here nor in {config.DATASET_DIR}; make one with '
+                    'dataset_tool.py create_from_images')
+
+
+def free_memory():
+    """Bytes of memory this process may still take: the machine's free memory within the limit of its control group."""
+    free = 4 << 30
+    try:
+        with open('/proc/meminfo', encoding='ascii') as file:
+            facts = dict(line.split(':', 1) for line in file)
+        free = int(facts['MemAvailable'].split()[0]) << 10
+    except (OSError, KeyError, ValueError):
+        pass                                            # not Linux: the guess above
+    for limit, usage in (('memory.max', 'memory.current'),
+                         ('memory/memory.limit_in_bytes', 'memory/memory.usage_in_bytes')):
+        try:
+            with open('/sys/fs/cgroup/' + limit) as a, open('/sys/fs/cgroup/' + usage) as b:
+                free = min(free, max(int(a.read()) - int(b.read()), 0))
+        except (OSError, ValueError):
+            pass                                        # no such limit
+    return free
