@@ -20,11 +20,11 @@ def network_scope(name):
         yield
 
 
-def variable(name, shape, initial='zeros', trainable=False):
-    """The variable with the full name `name`. initial: 'zeros', 'ones' or 'he' (normal, variance 2 / fan_in)."""
-    initialisers = {'zeros': tf.zeros_initializer(), 'ones': tf.ones_initializer(),
-                    'he': tf.random_normal_initializer(0.0, np.sqrt(2.0 / np.prod(shape[:-1])))}
-    return tf.get_variable(name, shape, tf.float32, initializer=initialisers[initial], trainable=trainable)
+def variable(name, shape, initial=0.0, trainable=False):
+    """The variable with the full name `name`. initial: a number, or 'he' (normal, variance 2 / fan_in)."""
+    initialiser = (tf.random_normal_initializer(0.0, np.sqrt(2.0 / np.prod(shape[:-1]))) if initial == 'he'
+                   else tf.constant_initializer(initial))
+    return tf.get_variable(name, shape, tf.float32, initializer=initialiser, trainable=trainable)
 
 
 def fold_batch_norm(kernel, bias, mean, variance, beta, gamma, epsilon):
@@ -41,9 +41,9 @@ def fold_batch_norm(kernel, bias, mean, variance, beta, gamma, epsilon):
 
 def batch_norm_variables(name, channels, gamma):
     """dict(mean, variance, beta, gamma) of the batch norm `name`; gamma is None where the layer has none."""
-    scale = variable(name + '/gamma', [channels], 'ones') if gamma else None
+    scale = variable(name + '/gamma', [channels], 1.0) if gamma else None
     beta, mean = [variable(f'{name}/{leaf}', [channels]) for leaf in ('beta', 'moving_mean')]
-    return dict(gamma=scale, beta=beta, mean=mean, variance=variable(name + '/moving_variance', [channels], 'ones'))
+    return dict(gamma=scale, beta=beta, mean=mean, variance=variable(name + '/moving_variance', [channels], 1.0))
 
 
 def conv(x, kernel, bias, stride=1, padding='SAME', relu=True):
