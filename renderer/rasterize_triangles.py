@@ -14,6 +14,7 @@ from renderer import camera_utils, rasterize_ref
 KERNELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'kernels')
 SOURCES = tuple(os.path.join(KERNELS, name) for name in ('rasterize_triangles_impl.cc', 'rasterize_triangles_op.cc'))
 MAX_IMAGE_SIZE = 16384      # kMaxImageSize of the kernels
+MIN_W = 1e-6                # kMinW of the kernels
 IMPLEMENTATIONS = ('cpp', 'ref')
 
 
@@ -36,8 +37,7 @@ def rasterize_triangles(vertices, attributes, triangles, projection_matrices, im
     triangles = _check_triangles(triangles)
     background_value = _check('background_value', background_value, [attributes.shape.as_list()[-1]])
     with tf.name_scope('rasterize_triangles'):
-        clip = camera_utils.transform_homogeneous(projection_matrices, vertices)            # [B, N, 4]
-        ndc, clip_w = _device_coordinates(clip)
+        ndc, clip_w = project(vertices, projection_matrices, impl)
         barycentric, triangle_ids, _ = rasterize(ndc, triangles, image_width, image_height, impl)
         return interpolate(barycentric, triangle_ids, triangles, clip_w, attributes, background_value, impl)
 
@@ -45,6 +45,22 @@ def rasterize_triangles(vertices, attributes, triangles, projection_matrices, im
 def rasterize_attributes(*args, **kwargs):
     """As `rasterize_triangles`, but returns the image alone, as tf_mesh_renderer's function of that name does."""
     return rasterize_triangles(*args, **kwargs)[0]
+
+
+def project(vertices, projection_matrices, impl='cpp'):
+    """World space to normalised device coordinates.
+
+    vertices: [B, N, 3] float32. projection_matrices: [B, 4, 4], for column vectors. Returns device coordinates
+    [B, N, 3] and the fourth clip coordinate w [B, N]; in the division |w| is at least 1e-6 and keeps its sign.
+    Gradient: to both arguments.
+    """
+    if _is_ref(impl):
+        clip = camera_utils.transform_homogeneous(projection_matrices, vertices)            # [B, N, 4]
+        w = clip[:, :, 3:]
+        divisor = tf.where(w < 0.0, tf.minimum(w, -MIN_W), tf.maximum(w, MIN_W))
+        return clip[:, :, :3] / divisor, clip[:, :, 3]
+    with tf.device('/device:CPU:0'):
+        return _library().project_vertices(vertices, projection_matrices)
 
 
 def rasterize(vertices, triangles, image_width, image_height, impl='cpp'):
@@ -78,18 +94,13 @@ def interpolate(barycentric, triangle_ids, triangles, clip_w, attributes, backgr
     Returns image [B, H, W, C] and alphas [B, H, W, 1]: clip(2 * sum of corrected weights, 0, 1).
     Gradient: to barycentric, clip_w, attributes and background.
     """
-    inputs = [tf.convert_to_tensor(x) for x in (barycentric, triangle_ids, triangles, clip_w, attributes, background)]
+    inputs = [tf.convert_to_tensor(barycentric, tf.float32), tf.convert_to_tensor(triangle_ids, tf.int32),
+              _check_triangles(triangles)]
+    inputs += [tf.convert_to_tensor(value, tf.float32) for value in (clip_w, attributes, background)]
     with tf.device('/device:CPU:0'):
         if _is_ref(impl):
             return _interpolate_ref(*inputs)
         return _library().interpolate_attributes(*inputs)
-
-
-def _device_coordinates(clip):
-    """Clip space [B, N, 4] -> normalised device coordinates [B, N, 3], w [B, N]; |w| is at least 1e-6 in the division."""
-    w = clip[:, :, 3:]
-    divisor = tf.where(w < 0.0, tf.minimum(w, -1e-6), tf.maximum(w, 1e-6))
-    return clip[:, :, :3] / divisor, clip[:, :, 3]
 
 
 def _library():
@@ -128,6 +139,12 @@ def _check_size(name, size):
 
 
 # ---- gradients of the C++ ops
+
+@tf.RegisterGradient('ProjectVertices')
+def _project_gradient(op, df_ddevice, df_dclip_w):
+    with tf.device('/device:CPU:0'):
+        return tuple(_library().project_vertices_grad(*op.inputs, df_ddevice, df_dclip_w))
+
 
 @tf.RegisterGradient('RasterizeTriangles')
 def _rasterize_gradient(op, df_dbarycentric, _ids, _z):

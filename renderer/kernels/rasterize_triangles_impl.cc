@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 namespace rasterizer {
@@ -30,6 +31,21 @@ inline void BoundCentres(float pixel, int size, int16_t* first, int16_t* minus_l
   const int fixed = static_cast<int>(kept * kOne);
   *first = static_cast<int16_t>(std::min(std::max((fixed + kHalf - 1) >> kFractionBits, 0), size));
   *minus_last = static_cast<int16_t>(-std::min((fixed - kHalf) >> kFractionBits, size - 1));
+}
+
+// CentreBounds as one register: three loads and two minima decide about a triangle, which is most of the time spent.
+typedef int16_t FourShorts __attribute__((vector_size(8)));
+static_assert(sizeof(FourShorts) == sizeof(CentreBounds), "loaded as they lie in memory");
+
+inline FourShorts Load(const CentreBounds& bounds) {
+  FourShorts out;
+  std::memcpy(&out, &bounds, sizeof(out));
+  return out;
+}
+
+inline FourShorts Least(FourShorts a, FourShorts b) {
+  const FourShorts is_less = a < b;  // All bits or none.
+  return (a & is_less) | (b & ~is_less);
 }
 
 // The corners of a triangle as the inner loop wants them.
@@ -108,10 +124,11 @@ inline float ToFloat(double x) {
 // Perspective-correct weights of one pixel.
 struct Weights {
   int64_t vertex[3];
-  float w[3];       // Clip w, bounded away from 0.
+  float per_w[3];   // 1 / w, with w bounded away from 0.
   float p[3];       // Corrected weights.
   float total;      // Sum of b / w.
   float scale;      // What they are divided by: max(total, kMinW).
+  float per_scale;  // 1 / scale
   float alpha;
   float doubled;    // Twice the sum of p; alpha is this, clipped to [0, 1].
 };
@@ -124,12 +141,13 @@ inline Weights CorrectWeights(const Interpolation& input, int64_t pixel) {
   const int32_t* corner = input.triangles + 3 * static_cast<int64_t>(input.triangle_ids[pixel]);
   for (int k = 0; k < 3; ++k) {
     out.vertex[k] = corner[k];
-    out.w[k] = SafeW(input.clip_w[corner[k]]);
-    out.p[k] = b[k] / out.w[k];
+    out.per_w[k] = 1.0f / SafeW(input.clip_w[corner[k]]);
+    out.p[k] = b[k] * out.per_w[k];
   }
   out.total = out.p[0] + out.p[1] + out.p[2];
   out.scale = std::max(out.total, kMinW);
-  for (int k = 0; k < 3; ++k) out.p[k] /= out.scale;
+  out.per_scale = 1.0f / out.scale;
+  for (int k = 0; k < 3; ++k) out.p[k] *= out.per_scale;
   out.doubled = 2.0f * out.p[0] + 2.0f * out.p[1] + 2.0f * out.p[2];
   out.alpha = std::min(std::max(out.doubled, 0.0f), 1.0f);
   return out;
@@ -161,13 +179,58 @@ void AddPixelGradient(const Interpolation& input, const Weights& s, const float*
   }
   const float through_sum = s.total >= kMinW ? dp[0] * s.p[0] + dp[1] * s.p[1] + dp[2] * s.p[2] : 0.0f;
   for (int k = 0; k < 3; ++k) {
-    const float df_db = (dp[k] - through_sum) / s.scale / s.w[k];
+    const float df_db = (dp[k] - through_sum) * s.per_scale * s.per_w[k];
     df_dbarycentric[k] = df_db;
     if (std::fabs(input.clip_w[s.vertex[k]]) >= kMinW) gradient.df_dclip_w[s.vertex[k]] -= df_db * s.p[k] * s.scale;
   }
 }
 
 }  // namespace
+
+void ProjectVertices(const float* vertices, int64_t count, const float* matrix, float* device, float* clip_w) {
+  const float* m = matrix;
+  for (int64_t i = 0; i < count; ++i) {
+    const float x = vertices[3 * i], y = vertices[3 * i + 1], z = vertices[3 * i + 2];
+    const float w = m[12] * x + m[13] * y + m[14] * z + m[15];
+    const float divisor = SafeW(w);
+    device[3 * i] = (m[0] * x + m[1] * y + m[2] * z + m[3]) / divisor;
+    device[3 * i + 1] = (m[4] * x + m[5] * y + m[6] * z + m[7]) / divisor;
+    device[3 * i + 2] = (m[8] * x + m[9] * y + m[10] * z + m[11]) / divisor;
+    clip_w[i] = w;
+  }
+}
+
+void ProjectGradient(const float* vertices, int64_t count, const float* matrix, const float* df_ddevice,
+                     const float* df_dclip_w, float* df_dvertices, float* df_dmatrix) {
+  double sums[16] = {0.0};
+  const float* m = matrix;
+  for (int64_t i = 0; i < count; ++i) {
+    const float* df = df_ddevice + 3 * i;
+    float* out = df_dvertices + 3 * i;
+    if (df[0] == 0.0f && df[1] == 0.0f && df[2] == 0.0f && df_dclip_w[i] == 0.0f) {  // Most vertices: not seen.
+      out[0] = out[1] = out[2] = 0.0f;
+      continue;
+    }
+    const float point[4] = {vertices[3 * i], vertices[3 * i + 1], vertices[3 * i + 2], 1.0f};
+    float clip[4], df_dclip[4];
+    for (int r = 0; r < 4; ++r) {
+      clip[r] = m[4 * r] * point[0] + m[4 * r + 1] * point[1] + m[4 * r + 2] * point[2] + m[4 * r + 3];
+    }
+    const float divisor = SafeW(clip[3]);
+    df_dclip[3] = df_dclip_w[i];
+    for (int r = 0; r < 3; ++r) {
+      df_dclip[r] = df[r] / divisor;
+      if (divisor == clip[3]) df_dclip[3] -= df_dclip[r] * (clip[r] / divisor);
+    }
+    for (int k = 0; k < 3; ++k) {
+      out[k] = m[k] * df_dclip[0] + m[4 + k] * df_dclip[1] + m[8 + k] * df_dclip[2] + m[12 + k] * df_dclip[3];
+    }
+    for (int r = 0; r < 4; ++r) {
+      for (int k = 0; k < 4; ++k) sums[4 * r + k] += static_cast<double>(df_dclip[r]) * point[k];
+    }
+  }
+  for (int k = 0; k < 16; ++k) df_dmatrix[k] = ToFloat(sums[k]);
+}
 
 void TransformToScreen(const float* vertices, int64_t count, int width, int height, ScreenVertex* screen,
                        CentreBounds* bounds) {
@@ -183,7 +246,7 @@ void TransformToScreen(const float* vertices, int64_t count, int width, int heig
   }
 }
 
-void RasterizeRows(const Mesh& mesh, const ScreenVertex* screen, const CentreBounds* bounds, int width, int height,
+void RasterizeRows(const Mesh& mesh, const ScreenVertex* screen, const CentreBounds* bounds, int width,
                    int first_row, int last_row, float* barycentric, int32_t* triangle_ids, float* z_buffer) {
   const int64_t begin = static_cast<int64_t>(first_row) * width;
   const int64_t end = static_cast<int64_t>(last_row) * width;
@@ -194,12 +257,8 @@ void RasterizeRows(const Mesh& mesh, const ScreenVertex* screen, const CentreBou
   const Target target = {barycentric, triangle_ids, z_buffer, width};
   for (int64_t t = 0; t < mesh.triangle_count; ++t) {
     const int32_t* v = mesh.triangles + 3 * t;
-    const CentreBounds a = bounds[v[0]], b = bounds[v[1]], c = bounds[v[2]];
-    Box box;
-    box.left = std::min(std::min(a.first_x, b.first_x), c.first_x);
-    box.right = -std::min(std::min(a.minus_last_x, b.minus_last_x), c.minus_last_x);
-    box.bottom = std::min(std::min(a.first_y, b.first_y), c.first_y);
-    box.top = -std::min(std::min(a.minus_last_y, b.minus_last_y), c.minus_last_y);
+    const FourShorts least = Least(Least(Load(bounds[v[0]]), Load(bounds[v[1]])), Load(bounds[v[2]]));
+    Box box = {least[0], -least[2], least[1], -least[3]};
     // Most triangles of a dense mesh lie between pixel centres and end here. '&': one branch, not two.
     if ((box.left > box.right) | (box.bottom > box.top)) continue;
     box.bottom = std::max(box.bottom, first_row);

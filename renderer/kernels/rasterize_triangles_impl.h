@@ -33,6 +33,15 @@ struct Mesh {
   int64_t triangle_count;
 };
 
+// Projects vertices [count, 3] in world space by a row-major 4x4 matrix for column vectors.
+//   device [count, 3]: the first three clip coordinates divided by the fourth, kept at least 1e-6 from 0
+//   clip_w [count]: the fourth
+void ProjectVertices(const float* vertices, int64_t count, const float* matrix, float* device, float* clip_w);
+
+// Gradient of ProjectVertices with respect to vertices [count, 3] and the matrix [4, 4].
+void ProjectGradient(const float* vertices, int64_t count, const float* matrix, const float* df_ddevice,
+                     const float* df_dclip_w, float* df_dvertices, float* df_dmatrix);
+
 // Viewport transform of `count` vertices [count, 3] into `screen` and `bounds`, [count] each.
 void TransformToScreen(const float* vertices, int64_t count, int width, int height, ScreenVertex* screen,
                        CentreBounds* bounds);
@@ -44,7 +53,7 @@ void TransformToScreen(const float* vertices, int64_t count, int width, int heig
 // A centre on an edge is covered. Both windings are drawn. Of equal depths the later triangle wins. Depths beyond
 // [-1, 1] are not drawn. Triangles of zero area, or with a vertex that is not finite or more than 2^44 pixels away,
 // are skipped.
-void RasterizeRows(const Mesh& mesh, const ScreenVertex* screen, const CentreBounds* bounds, int width, int height,
+void RasterizeRows(const Mesh& mesh, const ScreenVertex* screen, const CentreBounds* bounds, int width,
                    int first_row, int last_row, float* barycentric, int32_t* triangle_ids, float* z_buffer);
 
 // Gradient of a loss with respect to the vertices, given that with respect to `barycentric`; one whole picture.

@@ -185,6 +185,58 @@ const float* Floats(const Tensor& tensor) { return tensor.flat<float>().data(); 
 
 // ---- kernels
 
+class ProjectVerticesOp : public OpKernel {
+ public:
+  explicit ProjectVerticesOp(OpKernelConstruction* context) : OpKernel(context) {}
+
+  void Compute(OpKernelContext* context) override {
+    static const char* const kOp = "ProjectVertices";
+    const Tensor& vertices = context->input(0);
+    const Tensor& matrices = context->input(1);
+    OP_REQUIRES_OK(context, CheckShape(kOp, "vertices", vertices, {-1, -1, 3}));
+    const int64 batch = vertices.dim_size(0), count = vertices.dim_size(1);
+    OP_REQUIRES_OK(context, CheckShape(kOp, "projection_matrices", matrices, {batch, 4, 4}));
+    Tensor *device, *clip_w;
+    OP_REQUIRES_OK(context, context->allocate_output(0, vertices.shape(), &device));
+    OP_REQUIRES_OK(context, context->allocate_output(1, TensorShape({batch, count}), &clip_w));
+    RunSharded(context, batch, 10 * count, [&](int64 first, int64 last) {
+      for (int64 i = first; i < last; ++i) {
+        ProjectVertices(Floats(vertices) + 3 * i * count, count, Floats(matrices) + 16 * i,
+                        device->flat<float>().data() + 3 * i * count, clip_w->flat<float>().data() + i * count);
+      }
+    });
+  }
+};
+
+class ProjectVerticesGradOp : public OpKernel {
+ public:
+  explicit ProjectVerticesGradOp(OpKernelConstruction* context) : OpKernel(context) {}
+
+  void Compute(OpKernelContext* context) override {
+    static const char* const kOp = "ProjectVerticesGrad";
+    const Tensor& vertices = context->input(0);
+    const Tensor& matrices = context->input(1);
+    const Tensor& df_ddevice = context->input(2);
+    const Tensor& df_dclip_w = context->input(3);
+    OP_REQUIRES_OK(context, CheckShape(kOp, "vertices", vertices, {-1, -1, 3}));
+    const int64 batch = vertices.dim_size(0), count = vertices.dim_size(1);
+    OP_REQUIRES_OK(context, CheckShape(kOp, "projection_matrices", matrices, {batch, 4, 4}));
+    OP_REQUIRES_OK(context, CheckShape(kOp, "df_ddevice", df_ddevice, {batch, count, 3}));
+    OP_REQUIRES_OK(context, CheckShape(kOp, "df_dclip_w", df_dclip_w, {batch, count}));
+    Tensor *df_dvertices, *df_dmatrices;
+    OP_REQUIRES_OK(context, context->allocate_output(0, vertices.shape(), &df_dvertices));
+    OP_REQUIRES_OK(context, context->allocate_output(1, matrices.shape(), &df_dmatrices));
+    RunSharded(context, batch, 10 * count, [&](int64 first, int64 last) {
+      for (int64 i = first; i < last; ++i) {
+        ProjectGradient(Floats(vertices) + 3 * i * count, count, Floats(matrices) + 16 * i,
+                        Floats(df_ddevice) + 3 * i * count, Floats(df_dclip_w) + i * count,
+                        df_dvertices->flat<float>().data() + 3 * i * count,
+                        df_dmatrices->flat<float>().data() + 16 * i);
+      }
+    });
+  }
+};
+
 class RasterizeTrianglesOp : public OpKernel {
  public:
   explicit RasterizeTrianglesOp(OpKernelConstruction* context) : OpKernel(context) {}
@@ -223,7 +275,7 @@ class RasterizeTrianglesOp : public OpKernel {
         const int64 image = i / bands, band = i % bands, start = image * g.vertex_count;
         const Mesh mesh = {Floats(vertices) + 3 * start, g.TrianglesOf(triangles, image), g.vertex_count,
                            g.triangle_count};
-        RasterizeRows(mesh, &screen[start], &bounds[start], width, height, static_cast<int>(height * band / bands),
+        RasterizeRows(mesh, &screen[start], &bounds[start], width, static_cast<int>(height * band / bands),
                       static_cast<int>(height * (band + 1) / bands),
                       barycentric->flat<float>().data() + 3 * image * pixels,
                       triangle_ids->flat<tf::int32>().data() + image * pixels,
@@ -384,6 +436,33 @@ class InterpolateAttributesGradOp : public OpKernel {
 
 // ---- registration
 
+REGISTER_OP("ProjectVertices")
+    .Input("vertices: float32")
+    .Input("projection_matrices: float32")
+    .Output("device_coordinates: float32")
+    .Output("clip_w: float32")
+    .SetShapeFn([](InferenceContext* c) {
+      ShapeHandle vertices, clip_w;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 3, &vertices));
+      TF_RETURN_IF_ERROR(c->Subshape(vertices, 0, 2, &clip_w));
+      c->set_output(0, vertices);
+      c->set_output(1, clip_w);
+      return Status();
+    });
+
+REGISTER_OP("ProjectVerticesGrad")
+    .Input("vertices: float32")
+    .Input("projection_matrices: float32")
+    .Input("df_ddevice: float32")
+    .Input("df_dclip_w: float32")
+    .Output("df_dvertices: float32")
+    .Output("df_dmatrices: float32")
+    .SetShapeFn([](InferenceContext* c) {
+      c->set_output(0, c->input(0));
+      c->set_output(1, c->input(1));
+      return Status();
+    });
+
 REGISTER_OP("RasterizeTriangles")
     .Input("vertices: float32")
     .Input("triangles: int32")
@@ -432,6 +511,8 @@ REGISTER_OP("InterpolateAttributesGrad")
     .Output("df_dbackground: float32")
     .SetShapeFn(InterpolateGradShape);
 
+REGISTER_KERNEL_BUILDER(Name("ProjectVertices").Device(tf::DEVICE_CPU), ProjectVerticesOp);
+REGISTER_KERNEL_BUILDER(Name("ProjectVerticesGrad").Device(tf::DEVICE_CPU), ProjectVerticesGradOp);
 REGISTER_KERNEL_BUILDER(Name("RasterizeTriangles").Device(tf::DEVICE_CPU), RasterizeTrianglesOp);
 REGISTER_KERNEL_BUILDER(Name("RasterizeTrianglesGrad").Device(tf::DEVICE_CPU), RasterizeTrianglesGradOp);
 REGISTER_KERNEL_BUILDER(Name("InterpolateAttributes").Device(tf::DEVICE_CPU), InterpolateAttributesOp);
