@@ -1,7 +1,7 @@
 """Coefficient files (.mat, one per photo) -> one float32 array in memory. Free of TensorFlow.
 
-They come from preprocess_data.py (`coeff`, 257 numbers) or the PyTorch version of Deep3DFaceReconstruction (arrays `id`,
-`tex`, `exp`, `angle`, `gamma`, `trans`). The parser is our own: a single damaged byte can make scipy's crash the process.
+They come from preprocess_data.py (`coeff`, 257 numbers) or the PyTorch version of Deep3DFaceReconstruction (`id`,
+`tex`, `exp`, `angle`, `gamma`, `trans`). The parser is our own: one damaged byte can make scipy's crash the process.
 """
 
 import os

@@ -1,0 +1,65 @@
+"""Speed of the VAEs: seconds per 1000 samples of training for each factor, files read per second, latents decoded."""
+
+import os
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import numpy as np
+import scipy.io
+
+from benchmarks.common import machine_line, measure, milliseconds, table
+from dnnlib.tflib import checkpoints, tfutil
+from dnnlib.tflib.compat import VERSION, tf
+from renderer import factors
+from vae import data, model
+from vae.trainer import BLOCK, Trainer
+
+RELEASED = dict(id=0.240, exp=0.122, gamma=0.084, rot=0.077)   # seconds per 1000 samples of the released script, 2 cores
+
+
+def training_row(name, repeats=7):
+    """One block of steps at batch 64, in a graph of its own -> table row."""
+    samples = np.random.RandomState(0).standard_normal([BLOCK * 64, factors.num_coeffs(name)]).astype(np.float32)
+    with tf.Graph().as_default() as graph, tfutil.create_session(graph=graph):
+        trainer = Trainer(name, samples)
+        timing = measure(lambda: list(trainer.train_epoch(0, 1e-4)), repeats, warmup=2)
+    per_1000 = [value / len(samples) * 1000 for value in timing]
+    return [f'train {name}, 1000 samples', milliseconds(per_1000), f'{RELEASED[name] / per_1000[0]:.1f}x the release']
+
+
+def reading_row(count=5000):
+    """Coefficient files in the page cache -> table row."""
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(count):
+            scipy.io.savemat(os.path.join(folder, f'{i}.mat'), {'coeff': np.ones(257, np.float32)})
+        timing = measure(lambda: data.load_coeffs(folder, progress=False))
+    return [f'read {count} files', milliseconds(timing), f'{count / timing[0]:.0f} files/s']
+
+
+def decoding_row(count=1000):
+    """Latents -> lambda with weights of the released sizes -> table row."""
+    with tempfile.TemporaryDirectory() as folder, tf.Graph().as_default() as graph, \
+            tfutil.create_session(graph=graph):
+        for factor in factors.FACTORS:
+            shapes = model.decoder_shapes(factor.name)
+            checkpoints.save(os.path.join(folder, factor.name, model.RELEASED),
+                             {name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+        decoders = model.Decoders(folder)
+        decoders.restore()
+        z = np.random.RandomState(0).standard_normal([count, factors.NUM_LATENTS])
+        timing = measure(lambda: decoders.run(z))
+    return [f'decode {count} latents', milliseconds(timing), f'{count / timing[0]:.0f} per second']
+
+
+def main():
+    """Print the machine and the table."""
+    print(machine_line())
+    print(f'TensorFlow {VERSION[0]}.{VERSION[1]}')
+    rows = [training_row(factor.name) for factor in factors.FACTORS] + [reading_row(), decoding_row()]
+    print(table([['what', 'median (min-max)', '']] + rows))
+
+
+if __name__ == '__main__':
+    main()
