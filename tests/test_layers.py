@@ -19,7 +19,7 @@ ROWS = {        # longest matching prefix decides; rows as in the table
     'training': 4, 'training.perception': 4, 'synthetic.experts': 4,
     'training.objectives': 5, 'metrics': 5,
     'training.training_loop': 6,
-    'vae.demo': 7, 'benchmarks': 7,
+    'vae.demo': 7, 'benchmarks': 7, 'benchmarks.common': 0,
 }
 
 def _modules():
