@@ -47,7 +47,7 @@ class FaceDecoder:
         rotation = rotation_matrix(coeff[:, factors.ANGLES])
         translation = coeff[:, factors.TRANSLATION]
         normals = self._normals(shape)                                          # [B, 3, n]
-        light = _light(normals, rotation, coeff[:, factors.LIGHTING])           # [B, 3, n]
+        light = harmonic_light(normals, rotation, coeff[:, factors.LIGHTING])           # [B, 3, n]
         shape = tf.split(shape, [count, len(self.patch.vertices) - count], axis=1)[0]
         return Face(shape=shape, normals=tf.transpose(normals, [0, 2, 1]), texture=texture,
                     colors=texture * tf.transpose(light, [0, 2, 1]),
@@ -170,7 +170,7 @@ def _unit(x, axis):
     return x * tf.rsqrt(tf.maximum(tf.reduce_sum(tf.square(x), axis=axis, keepdims=True), 1e-12))
 
 
-def _light(normals, rotation, lighting):
+def harmonic_light(normals, rotation, lighting):
     """Factor on the texture: unit normals [B, 3, n] before the pose, lighting [B, 27] -> [B, 3 channels, n].
 
     The pose turns the (few) lighting coefficients back instead of the (many) normals: light is a polynomial

@@ -11,6 +11,7 @@ import config
 from dnnlib.util import UserError, atomic_path
 
 MODEL_FILE = 'BFM_model_front_gan.mat'      # what the conversion writes and everything else reads
+ARRAYS = ('meanshape', 'meantex', 'idBase', 'exBase', 'texBase', 'tri', 'point_buf', 'keypoints', 'gan_mask', 'gan_tl')
 NUM_SHAPE, NUM_EXPRESSION, NUM_TEXTURE = 80, 64, 80
 
 _BASEL = 'the Basel Face Model 2009: free after registration at https://faces.dmi.unibas.ch/bfm/main.php?id=downloads'
@@ -84,8 +85,14 @@ def load_face_model_file(path):
 
     Raises UserError naming the file, the array and what is wrong with it.
     """
-    raw = _load_mat(path, ('meanshape', 'meantex', 'idBase', 'exBase', 'texBase', 'tri', 'point_buf', 'keypoints',
-                           'gan_mask', 'gan_tl'))
+    return face_model_from_arrays(_load_mat(path, ARRAYS), path)
+
+
+def face_model_from_arrays(raw, path=MODEL_FILE):
+    """The arrays of a face model file, {name: array} with indices from 1, -> FaceModel, checked; `path` for messages.
+
+    Raises UserError naming the array and what is wrong with it.
+    """
     count = raw['meanshape'].size // 3
     mean_shape = _numbers(path, 'meanshape', raw, (count, 3))
     shape_basis = np.empty([3 * count, NUM_SHAPE + NUM_EXPRESSION], np.float32)
