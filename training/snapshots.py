@@ -22,6 +22,7 @@ AVERAGE_NAME = 'network-snapshot-020126' + AVERAGE_SUFFIX
 AVERAGE_DRIVE_ID = '17L6-ENX3NbMsS3MSCshychZETLPtJnbS'
 AVERAGE_PREFIX = 'fd19667fb7f2984f21b20696f84410e4_'
 WORLDS = ('real', 'synthetic')
+MAX_OPTION = 65536                  # of a stored network; the largest in use is fmap_base
 
 
 #----------------------------------------------------------------------------
@@ -29,21 +30,19 @@ WORLDS = ('real', 'synthetic')
 
 def load_networks(path: str) -> Tuple[Any, Any, Any]:
     """(G, D, Gs) of a snapshot as Networks in the default session. UserError if it is not one."""
-    from dnnlib.tflib.network import Network
-    G, D, Gs = _load_triple(path)
-    with _naming(path):
-        return Network.from_state(G), Network.from_state(D), Network.from_state(Gs)
+    states = _load(path)
+    if len(states) != 3:
+        raise UserError(f'{path}: holds {len(states)} networks; expected the three of a snapshot (G, D, Gs)')
+    G, D, Gs = [_build(path, state) for state in states]
+    return G, D, Gs
 
 
 def load_generator(path: str) -> Any:
     """Gs of a snapshot, or the only network of the file, as a Network in the default session; builds nothing else."""
-    from dnnlib.tflib.network import Network
-    download.verify_checksum(path)
-    states = pickles.load_states(path)
+    states = _load(path)
     if len(states) not in (1, 3):
         raise UserError(f'{path}: holds {len(states)} networks; expected the three of a snapshot (G, D, Gs) or one')
-    with _naming(path):
-        return Network.from_state(states[-1])
+    return _build(path, states[-1])
 
 
 def save_networks(networks: Tuple[Any, Any, Any], path: str) -> None:
@@ -54,21 +53,33 @@ def save_networks(networks: Tuple[Any, Any, Any], path: str) -> None:
         os.remove(path + '.sha256')     # it belonged to the file that was here before
 
 
-def _load_triple(path):
+def _load(path):
     download.verify_checksum(path)
-    states = pickles.load_states(path)
-    if len(states) != 3:
-        raise UserError(f'{path}: holds {len(states)} networks; expected the three of a snapshot (G, D, Gs)')
-    return states
+    return pickles.load_states(path)
 
 
-@contextlib.contextmanager
-def _naming(path):
-    """Put the file's name in front of what Network says about its contents."""
+def _build(path, state):
+    """The Network of a state. What its stored options bring about, an untrusted file decides: UserError names it."""
+    from dnnlib.tflib.compat import tf
+    from dnnlib.tflib.network import Network
+    _check_options(path, state)
     try:
-        yield
+        return Network.from_state(state)
     except UserError as error:
         raise UserError(f'{path}: {error}') from error
+    except (ArithmeticError, TypeError, ValueError, tf.errors.OpError) as error:
+        reason = ' '.join(str(error).split())[:160]
+        raise UserError(f'{path}: network {state.name} cannot be built with the options the file holds ({reason}); '
+                        'the file is wrong or needs a larger machine') from error
+
+
+def _check_options(path, state):
+    """No option is so large that building alone would use up the machine."""
+    for key, value in state.static_kwargs.items():
+        if isinstance(value, (int, float, np.number)) and not abs(value) <= MAX_OPTION:
+            raise UserError(f'{path}: network {state.name} has option {key} = {value}; expected at most {MAX_OPTION}')
+    for component in state.components.values():
+        _check_options(path, component)
 
 
 #----------------------------------------------------------------------------
