@@ -12,7 +12,6 @@ import config
 from dnnlib.util import UserError, run_main
 
 TEMPLATE_FILE = 'similarity_Lm3D_all.mat'
-RECON_WEIGHTS = os.path.join(config.PRETRAINED_DIR, 'recon_net', 'FaceReconModel')
 
 
 def parse_options(arguments=None):
@@ -28,8 +27,9 @@ def parse_options(arguments=None):
         help='first detect the landmarks of photos that have none, with the package mtcnn (default: skip them)')
     add('--face_model', default=config.FACE_MODEL_DIR, metavar='DIR',
         help=f'face model, with {TEMPLATE_FILE} (default: %(default)s)')
-    add('--weights', default=RECON_WEIGHTS, metavar='PREFIX',
-        help='checkpoint of the reconstruction network, path without .index (default: %(default)s)')
+    add('--weights', metavar='PATH',
+        help='reconstruction network: a checkpoint of R_Net (path without .index), or the .json table of another '
+             f"world's networks (default: the released one in {config.PRETRAINED_DIR})")
     add('--world', default='real', help='name of the world the face model belongs to, kept in <save_path>/world.json '
                                         '(default: %(default)s)')
     add('--batch', type=_positive, default=16, metavar='N', help='photos in a network run (default: %(default)s)')
@@ -60,6 +60,18 @@ def load_template(folder):
     return landmarks.five_points(face_model.load_landmarks_3d(path))
 
 
+def recon_specs(weights):
+    """What --weights names, as training.perception wants it. Raises UserError when it is not there."""
+    from training import perception
+    if weights is not None and weights.endswith('.json'):
+        specs = perception.load_specs(weights)
+    else:
+        specs = perception.released_specs()
+        specs['recon'].weights = weights or specs['recon'].weights
+    perception.check_weights(specs, ('recon',))
+    return specs
+
+
 def detect(options):
     """Detect missing landmarks, in a process of its own: the detector needs another mode of TensorFlow."""
     command = [sys.executable, '-m', 'preprocess.detect', '--image_path', os.path.abspath(options.image_path),
@@ -87,9 +99,10 @@ def run(options):
     try:
         if jobs:
             from training.perception import Reconstructor
-            reconstruct = Reconstructor(options.weights)
-            pipeline.process(jobs, outcome, load_template(options.face_model), options.save_path, reconstruct,
-                             options.batch, options.workers)
+            template = load_template(options.face_model)
+            with Reconstructor(recon_specs(options.weights), options.batch) as reconstruct:
+                pipeline.process(jobs, outcome, template, options.save_path, reconstruct, options.batch,
+                                 options.workers)
     finally:
         report(options, outcome)
     return outcome
@@ -99,14 +112,13 @@ def main():
     """Check everything cheap first, then run."""
     options = parse_options()
     from preprocess import pipeline, world
-    pipeline.plan(options.image_path, options.lm_path, options.save_path)
+    jobs, _ = pipeline.plan(options.image_path, options.lm_path, options.save_path)
     if not os.path.isdir(options.lm_path) and not options.detect:
         raise UserError(f'--lm_path {options.lm_path}: no such folder; expected NAME.txt for each photo; --detect '
                         'makes them')
     load_template(options.face_model)
-    if not os.path.isfile(options.weights + '.index'):
-        raise UserError(f'{options.weights}.index is missing: the reconstruction network is not there. Get '
-                        'FaceReconModel as README.md says, or name it with --weights')
+    if jobs or options.detect:
+        recon_specs(options.weights)
     world.write(options.save_path, options.world)
     if options.detect:
         detect(options)

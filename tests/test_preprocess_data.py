@@ -1,0 +1,284 @@
+"""preprocess_data.py and its pipeline: good photos are done whatever lies beside them, interrupted runs resume."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.io
+from PIL import Image
+
+import config
+from dnnlib.tflib import checkpoints, tfutil
+from dnnlib.tflib.compat import tf
+from dnnlib.util import UserError
+from preprocess import alignment, detect, landmarks, photos, pipeline, world
+from renderer import face_model
+from tests import oracle_networks
+from tests.common import assert_close, shared
+from training import networks_recon, networks_small
+
+TEMPLATE = np.array([[-0.31, 0.29, 0.13], [0.31, 0.29, 0.13], [0.0, -0.05, 0.55], [-0.25, -0.38, 0.22],
+                     [0.25, -0.38, 0.22]])
+POINTS = np.array([100, 80]) + TEMPLATE[:, :2] * [90, -90]         # a face in a picture of 200 x 160
+
+
+def _photo(path, seed):
+    noise = np.random.RandomState(seed).randint(0, 256, [20, 25, 3]).astype(np.uint8)
+    Image.fromarray(noise).resize((200, 160)).save(str(path))
+
+
+def _good_photos(folder, names):
+    folder.mkdir()
+    for seed, name in enumerate(names):
+        _photo(folder / name, seed)
+        landmarks.write(str(folder / (os.path.splitext(name)[0] + '.txt')), POINTS)
+    return folder
+
+
+def _reconstruct(batch):
+    """Coefficients that tell the pictures apart, no translation."""
+    coeffs = np.zeros([len(batch), 257], np.float32)
+    coeffs[:, 0] = batch.reshape(len(batch), -1).mean(axis=1)
+    return coeffs
+
+
+def _process(folder, save_path, reconstruct=_reconstruct, batch=2):
+    jobs, outcome = pipeline.plan(str(folder), str(folder), str(save_path))
+    pipeline.process(jobs, outcome, TEMPLATE, str(save_path), reconstruct, batch=batch, workers=1)
+    return outcome
+
+
+def _add_broken_files(folder):
+    """Files of every broken kind -> {name: part of the reason}."""
+    whole = (folder / 'a.png').read_bytes()
+    (folder / 'zero.png').write_bytes(b'')
+    (folder / 'text.jpg').write_bytes(b'no picture')
+    (folder / 'cut.png').write_bytes(whole[:len(whole) // 2])
+    for name in ('zero', 'text', 'cut'):
+        landmarks.write(str(folder / (name + '.txt')), POINTS)
+    reasons = {'zero.png': 'cannot be read', 'text.jpg': 'cannot be read', 'cut.png': 'cannot be read'}
+    for name, text, reason in (('four', '1 2\n' * 4, '4 lines'), ('words', 'a b\n' * 5, 'no number'),
+                               ('outside', '1 2\n' * 4 + '900 2\n', 'outside the picture'),
+                               ('tiny', '9 9\n9.1 9\n9 9.1\n9 9.2\n9.1 9.2\n', 'too close')):
+        _photo(folder / (name + '.png'), 7)
+        (folder / (name + '.txt')).write_text(text)
+        reasons[name + '.png'] = reason
+    _photo(folder / 'alone.png', 8)
+    _photo(folder / 'a.jpg', 9)
+    reasons.update({'alone.png': 'no landmarks', 'a.jpg': 'has the name of a.png'})
+    return reasons
+
+
+def test_broken_files_lose_none_of_the_good(tmp_path):
+    folder = _good_photos(tmp_path / 'in', ['a.png', 'b.JPG', 'c.jpeg', 'd.PNG', 'e.png'])
+    Image.open(str(folder / 'e.png')).convert('L').save(str(folder / 'e.png'))
+    reasons = _add_broken_files(folder)
+    out = tmp_path / 'out'
+    outcome = _process(folder, out)
+    assert (outcome.new, outcome.before) == (5, 0)
+    assert set(outcome.skipped) == set(reasons)
+    for name, reason in reasons.items():
+        assert reason in outcome.skipped[name], name
+    assert sorted(os.listdir(str(out / 'img'))) == ['a.png', 'b.png', 'c.png', 'd.png', 'e.png']
+    assert sorted(os.listdir(str(out / 'coeff'))) == ['a.mat', 'b.mat', 'c.mat', 'd.mat', 'e.mat']
+    for file in ('a.png', 'b.JPG'):
+        _check_result(folder, file, out)
+    pipeline.write_skipped(str(out), outcome.skipped)
+    lines = (out / 'skipped.txt').read_text().splitlines()
+    assert len(lines) == len(reasons) and lines == sorted(lines)
+    pipeline.write_skipped(str(out), {})
+    assert not (out / 'skipped.txt').exists()
+
+
+def _check_result(folder, file, out):
+    """The two results of a photo are what alignment gives for it."""
+    name = os.path.splitext(file)[0]
+    photo = photos.read_rgb(str(folder / file))
+    aligned = alignment.align(photo, alignment.fit(np.round(POINTS, 2), TEMPLATE, (200, 160)))
+    coeff = scipy.io.loadmat(str(out / 'coeff' / (name + '.mat')))['coeff']
+    assert coeff.shape == (1, 257) and coeff.dtype == np.float32
+    assert np.array_equal(coeff, _reconstruct(alignment.recon_input(aligned)[None]))
+    crop = np.asarray(Image.open(str(out / 'img' / (name + '.png'))))
+    assert np.array_equal(crop, alignment.crop_face(aligned, (0, 0, 0)))
+
+
+def test_interrupted_run_resumes(tmp_path):
+    folder = _good_photos(tmp_path / 'in', ['a.png', 'b.png', 'c.png', 'd.png', 'e.png', 'f.png'])
+    out = tmp_path / 'out'
+    calls = []
+
+    def interrupted(batch):
+        calls.append(len(batch))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return _reconstruct(batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        _process(folder, out, interrupted)
+    done = set(os.listdir(str(out / 'img')))
+    assert 1 <= len(done) <= 4
+    times = {name: os.stat(str(out / 'img' / name)).st_mtime_ns for name in done}
+    first = sorted(done)[0][:-4]
+    (out / 'coeff' / (first + '.mat')).unlink()                        # half a result counts as none
+    outcome = _process(folder, out)
+    assert outcome.before == len(done) - 1 and outcome.new == 6 - outcome.before
+    assert len(os.listdir(str(out / 'img'))) == len(os.listdir(str(out / 'coeff'))) == 6
+    for name in done - {first + '.png'}:
+        assert os.stat(str(out / 'img' / name)).st_mtime_ns == times[name]
+
+
+def test_reconstructions_that_cannot_be_used(tmp_path):
+    folder = _good_photos(tmp_path / 'in', ['a.png', 'b.png'])
+    values = {'a': (0, np.nan), 'b': (256, 10.0)}                      # not finite; a face in the camera
+    order = iter(sorted(values))
+
+    def bad(batch):
+        coeffs = _reconstruct(batch)
+        for row in coeffs:
+            index, value = values[next(order)]
+            row[index] = value
+        return coeffs
+
+    outcome = _process(folder, tmp_path / 'out', bad, batch=1)
+    assert outcome.new == 0 and 'not finite' in outcome.skipped['a.png'] and 'translation' in outcome.skipped['b.png']
+    assert not (tmp_path / 'out' / 'img').exists() and not (tmp_path / 'out' / 'coeff').exists()
+
+
+def test_both_results_or_none(tmp_path):
+    (tmp_path / 'img').write_text('in the way')
+    with pytest.raises(UserError, match='img'):
+        pipeline.write_results(str(tmp_path), 'a', np.zeros([256, 256, 3], np.uint8), np.zeros(257))
+    assert os.listdir(str(tmp_path / 'coeff')) == []
+
+
+def test_world_is_kept(tmp_path):
+    assert world.read(str(tmp_path)) is None
+    world.write(str(tmp_path), 'real')
+    world.write(str(tmp_path), 'real')
+    assert world.read(str(tmp_path)) == 'real'
+    with pytest.raises(UserError, match='cannot be mixed'):
+        world.write(str(tmp_path), 'synthetic')
+    (tmp_path / 'world.json').write_text('[]')
+    with pytest.raises(UserError, match='world.json'):
+        world.read(str(tmp_path))
+
+
+class _Detector:
+    """Stands for mtcnn: one small and one large face, none in a dark picture."""
+
+    def detect_faces(self, picture):
+        if picture.mean() < 10:
+            return []
+        point = lambda x, y: dict(left_eye=(x, y), right_eye=(x + 9, y), nose=(x + 4, y + 5), mouth_left=(x, y + 9),
+                                  mouth_right=(x + 9, y + 9))
+        return [dict(box=[0, 0, 5, 5], keypoints=point(1, 1)), dict(box=[0, 0, 50, 50], keypoints=point(20, 30))]
+
+
+def test_detection_takes_the_largest_face_and_goes_on(tmp_path):
+    _photo(tmp_path / 'a.png', 0)
+    _photo(tmp_path / 'b.png', 1)
+    (tmp_path / 'b.txt').write_text('kept')
+    Image.new('RGB', (50, 50)).save(str(tmp_path / 'dark.png'))
+    (tmp_path / 'zero.png').write_bytes(b'')
+    count, skipped = detect.detect_folder(str(tmp_path), str(tmp_path), _Detector())
+    assert count == 1 and set(skipped) == {'dark.png', 'zero.png'}
+    assert skipped['dark.png'] == 'no face was found'
+    assert landmarks.read(str(tmp_path / 'a.txt'))[0].tolist() == [20, 30]
+    assert (tmp_path / 'b.txt').read_text() == 'kept'
+
+
+# ------------------------------------------------------------------------------------------------ the command itself
+
+def _run(*arguments, **options):
+    command = [sys.executable, os.path.join(config.ROOT, 'preprocess_data.py')] + list(arguments)
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=300,
+                          **options)
+
+
+def _face_model_folder(folder, points_68):
+    folder.mkdir()
+    (folder / face_model.MODEL_FILE).write_bytes(b'')                  # converted already; only the template is read
+    scipy.io.savemat(str(folder / 'similarity_Lm3D_all.mat'), {'lm': points_68})
+    return str(folder)
+
+
+def _save_network(build, prefix, fill):
+    with tf.Graph().as_default() as graph, tfutil.create_session(2, graph):
+        build()
+        fill()
+        checkpoints.save(prefix, {v.op.name: v for v in tf.global_variables()})
+
+
+@pytest.fixture(scope='module')
+def small_world(tmp_path_factory):
+    """Face model folder and table of networks of a world whose reconstruction network is small and untrained."""
+    folder = tmp_path_factory.mktemp('world')
+    points = np.zeros([68, 3])
+    for place, five in zip(([36, 39], [42, 45], [30], [48], [54]), TEMPLATE):
+        points[place] = five
+    model = _face_model_folder(folder / 'face', points)
+    _save_network(lambda: networks_small.small_recon(tf.zeros([1, 32, 32, 3]), width=4), str(folder / 'recon'),
+                  tfutil.init_uninitialized_vars)
+    table = folder / 'experts.json'
+    table.write_text(json.dumps({'recon': dict(network='small_recon', weights='recon', size=32, width=4)}))
+    return ['--face_model', model, '--weights', str(table), '--world', 'synthetic', '--workers', '1']
+
+
+def test_command_end_to_end(tmp_path, small_world):
+    folder = _good_photos(tmp_path / 'in', ['a.png', 'b.png', 'c.jpg'])
+    reasons = _add_broken_files(folder)
+    options = ['--image_path', 'in', '--save_path', 'out'] + small_world
+    first = _run(*options, cwd=str(tmp_path))
+    assert first.returncode == 0, first.stderr
+    assert f'3 photos done, 0 were done before, {len(reasons)} skipped' in first.stdout
+    assert '--detect' in first.stdout
+    assert len((tmp_path / 'out' / 'skipped.txt').read_text().splitlines()) == len(reasons)
+    assert world.read(str(tmp_path / 'out')) == 'synthetic'
+    again = _run(*options, cwd=str(tmp_path))
+    assert again.returncode == 0 and '0 photos done, 3 were done before' in again.stdout
+    mixed = _run(*(options + ['--world', 'real']), cwd=str(tmp_path))
+    assert mixed.returncode == 1 and 'cannot be mixed' in mixed.stderr
+
+
+def test_command_names_what_is_missing(tmp_path, small_world):
+    (tmp_path / 'empty').mkdir()
+    folder = _good_photos(tmp_path / 'in', ['a.png'])
+    save = ['--save_path', str(tmp_path / 'out')]
+    for options, expected in ((['--image_path', str(tmp_path / 'none')], 'cannot be listed'),
+                              (['--image_path', str(tmp_path / 'empty')], 'no photos'),
+                              (['--image_path', str(folder), '--lm_path', str(tmp_path / 'none')], '--lm_path'),
+                              (['--image_path', str(folder), '--face_model', str(tmp_path / 'none')],
+                               '01_MorphableModel.mat'),
+                              (['--image_path', str(folder)] + small_world[:2] + ['--weights', str(tmp_path / 'none')],
+                               'none.index')):
+        done = _run(*(options + save))
+        assert done.returncode == 1 and expected in done.stderr and 'Traceback' not in done.stderr, done.stderr
+    assert not (tmp_path / 'out').exists()
+
+
+def test_recorded_end_to_end(tmp_path):
+    """The photos of the recorded run with the recorded network: coefficients within 1e-4, pictures within 3 levels."""
+    names = ['vd006', 'vd034']
+    (tmp_path / 'in').mkdir()
+    for name in names:
+        for ending in ('.png', '.txt'):
+            shutil.copy(shared('data', 'photos', name + ending), str(tmp_path / 'in' / (name + ending)))
+    points = scipy.io.loadmat(shared('data', 'bfm_index', 'similarity_Lm3D_all.mat'))['lm']
+    model = _face_model_folder(tmp_path / 'face', points)
+    weights = str(tmp_path / 'FaceReconModel')
+    _save_network(lambda: networks_recon.R_Net(tf.zeros([1, 224, 224, 3])), weights,
+                  oracle_networks.fill_with_oracle_weights)
+    out = tmp_path / 'out'
+    done = _run('--image_path', str(tmp_path / 'in'), '--save_path', str(out), '--face_model', model,
+                '--weights', weights, '--workers', '1')
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        expected = scipy.io.loadmat(shared('oracle', 'perception', 'e2e_preprocess_data', 'coeff', name + '.mat'))
+        assert_close(scipy.io.loadmat(str(out / 'coeff' / (name + '.mat')))['coeff'], expected['coeff'], atol=1e-4)
+        picture = np.asarray(Image.open(shared('oracle', 'perception', 'e2e_preprocess_data', 'img', name + '.png')))
+        actual = np.asarray(Image.open(str(out / 'img' / (name + '.png'))))
+        assert_close(actual.astype(int), picture.astype(int), atol=3)
