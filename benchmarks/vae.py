@@ -16,7 +16,7 @@ from renderer import factors
 from vae import data, model
 from vae.trainer import BLOCK, Trainer
 
-RELEASED = dict(id=0.240, exp=0.122, gamma=0.084, rot=0.077)   # seconds per 1000 samples of the released script, 2 cores
+RELEASED = dict(id=0.240, exp=0.122, gamma=0.084, rot=0.077)   # seconds per 1000 samples, released script, 2 cores
 
 
 def training_row(name, repeats=7):
