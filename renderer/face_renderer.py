@@ -6,8 +6,8 @@ Only the drawn region of the face model is there: what is outside of it neither 
 from collections import namedtuple
 
 from dnnlib.tflib.compat import tf
-from renderer import camera, camera_utils, factors, rasterize_triangles
-from renderer.face_decoder import FaceDecoder, project_224, project_256, rotation_matrix, with_translation
+from renderer import camera, camera_utils, rasterize_triangles
+from renderer.face_decoder import FaceDecoder, project_224, project_256, with_translation
 
 # What `FaceRenderer.render` returns.
 #   image      [B, R, R, 3]  float32 RGB, 0-255, row 0 on top, 0 where no face is
@@ -70,18 +70,17 @@ class FaceRenderer:
         return tf.reverse(image, [1]), tf.reverse(mask, [1])                    # row 0 comes from the bottom
 
 
-def face_projection(coeff):
-    """Model space of the faces `coeff` to clip space: [B, 4, 4] for column vectors, pose and camera in one."""
-    coeff = with_translation(coeff)
-    return _projection(rotation_matrix(coeff[:, factors.ANGLES]), coeff[:, factors.TRANSLATION])
+def world_projection(batch, fov_y=camera.FOV_Y_DEGREES):
+    """World space to clip space of a camera with that field of view in degrees: [batch, 4, 4] for column vectors."""
+    return _projection(tf.eye(3, batch_shape=[batch]), tf.zeros([batch, 3]), fov_y)
 
 
-def _projection(rotation, translation):
-    """Rotation [B, 3, 3] for row vectors and translation [B, 3], then the camera of renders."""
+def _projection(rotation, translation, fov_y=camera.FOV_Y_DEGREES):
+    """Rotation [B, 3, 3] for row vectors and translation [B, 3], then the camera -> [B, 4, 4]."""
     ones = tf.ones_like(translation[:, :1])                                     # [B, 1]
     moved = translation - tf.constant([0.0, 0.0, camera.DISTANCE])              # seen from the camera
     pose = tf.concat([tf.transpose(rotation, [0, 2, 1]), moved[:, :, None]], axis=2)                # [B, 3, 4]
     last = tf.concat([tf.zeros_like(translation), ones], axis=1)[:, None]                           # [B, 1, 4]
-    lens = camera_utils.perspective(1.0, camera.FOV_Y_DEGREES * ones[:, 0], camera.NEAR_CLIP * ones[:, 0],
+    lens = camera_utils.perspective(1.0, fov_y * ones[:, 0], camera.NEAR_CLIP * ones[:, 0],
                                     camera.FAR_CLIP * ones[:, 0])
     return tf.matmul(lens, tf.concat([pose, last], axis=1))

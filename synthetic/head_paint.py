@@ -69,7 +69,7 @@ def mean_texture(grid):
     lay(m['mouth'] * teeth, (236, 230, 216))
     lay(m['mouth'] * tongue, (168, 70, 72))
     lay(m['crease'], (132, 86, 74), 0.55)
-    lay(m['eye'], (238, 234, 230))
+    lay(m['eye'], (226, 220, 216))
     lay(m['iris'], (80, 86, 92))
     lay(m['pupil'], (12, 10, 12))
     lay(np.clip(m['glint'], 0, 1), (255, 255, 255), 0.9)
@@ -95,15 +95,15 @@ def identities(grid):
     iris = m['iris'] - m['pupil']
     paint = lambda mask, rgb: mask[..., None] * np.array(rgb, np.float64)
     return {
-        'dark skin': paint(skin, (-36, -39, -38)),
-        'pink skin': paint(skin, (7, -7, -5)),
-        'red lips': paint(m['lips'] - m['mouth'], (18, -26, -20)),
-        'light brows': paint(m['brow'], (52, 42, 28)),
+        'dark skin': paint(skin, (-34, -37, -36)),
+        'pink skin': paint(skin, (5, -5, -3)),
+        'red lips': paint(m['lips'] - m['mouth'], (12, -20, -14)),
+        'light brows': paint(m['brow'], (34, 26, 16)),
         'blue eyes': paint(iris, (-6, 36, 56)),
         'light eyes': paint(iris, (26, 26, 4)),
-        'beard': paint(m['beard'] * (1 - m['lips']) * skin, (-40, -34, -28)),
-        'rosy cheeks': paint(m['blush'] + 0.6 * m['nose tip'], (14, -14, -10)),
-        'shaded eyes': paint(m['lid'] * skin, (-26, -28, -18)),
-        'thick brows': paint(m['thick brow'] - m['brow'], (-95, -76, -64)),
-        'folds': paint(m['fold'] + m['crease'] + m['nose side'], (-26, -26, -24)),
+        'beard': paint(m['beard'] * (1 - m['lips']) * skin, (-44, -37, -30)),
+        'rosy cheeks': paint(m['blush'] + 0.6 * m['nose tip'], (9, -10, -7)),
+        'shaded eyes': paint(m['lid'] * skin, (-15, -17, -11)),
+        'thick brows': paint(m['thick brow'] - m['brow'], (-70, -56, -48)),
+        'folds': paint(m['fold'] + m['crease'] + m['nose side'], (-20, -21, -19)),
     }

@@ -14,17 +14,17 @@ _RINGS = np.array([
     [1.400, -0.43, 1.400, -0.47, 0.02],
     [1.370, -0.15, 1.370, -0.80, 0.34],
     [1.240, 0.06, 1.250, -1.10, 0.56],
-    [1.050, 0.19, 1.050, -1.30, 0.69],
-    [0.800, 0.265, 0.800, -1.42, 0.755],
-    [0.550, 0.295, 0.550, -1.45, 0.770],
+    [1.050, 0.185, 1.050, -1.30, 0.665],
+    [0.800, 0.265, 0.800, -1.42, 0.730],
+    [0.550, 0.295, 0.550, -1.45, 0.755],
     [0.300, 0.270, 0.300, -1.42, 0.755],
     [0.100, 0.275, 0.120, -1.34, 0.735],
     [-0.120, 0.295, -0.050, -1.22, 0.710],
     [-0.300, 0.310, -0.180, -1.10, 0.670],
     [-0.450, 0.300, -0.280, -1.00, 0.620],
-    [-0.600, 0.290, -0.360, -0.95, 0.555],
-    [-0.720, 0.290, -0.420, -0.92, 0.475],
-    [-0.830, 0.245, -0.460, -0.90, 0.385],
+    [-0.600, 0.290, -0.360, -0.95, 0.535],
+    [-0.720, 0.290, -0.420, -0.92, 0.440],
+    [-0.830, 0.245, -0.460, -0.90, 0.335],
     [-0.890, 0.120, -0.500, -0.88, 0.300],
     [-0.880, -0.100, -0.520, -0.85, 0.220],
     [-0.820, -0.300, -0.540, -0.80, 0.120],
@@ -41,6 +41,8 @@ MOUTH_WIDTH = 0.250         # half
 _OPEN_MOUTH = 0.13          # height of the canonical mouth's inside
 _REST_MOUTH = 0.050         # of the mean face's
 _REST_BLINK = 0.15          # how far the mean face's eyes are closed
+_VARIETY = 0.85             # how different people are: scales every identity field
+_REST_SMILE = 0.8           # a friendly mean face
 
 
 class Grid:
@@ -148,7 +150,7 @@ def features(grid):
     shape = _field(z=z * grid.front, like=p)
     ala = bump(side, q, 0.095, -0.075, 0.05, 0.055) * grid.front
     shape += _field(x=0.018 * np.sign(p) * ala, z=0.045 * ala, like=p)
-    rest = _REST_BLINK * blink(grid) + (_REST_MOUTH - _OPEN_MOUTH) * open_mouth(grid) + 0.4 * _smile(grid, grid.front)
+    rest = _REST_BLINK * blink(grid) + (_REST_MOUTH - _OPEN_MOUTH) * open_mouth(grid) + _REST_SMILE * _smile(grid, grid.front)
     return shape + _ears(grid) + rest
 
 
@@ -214,11 +216,11 @@ def expressions(grid):
         'open mouth': 0.080 * open_mouth(grid),
         'smile': _smile(grid, grid.front),
         'raised brows': _field(y=0.062 * brow, z=0.010 * brow, like=p),
-        'closed eyes': 0.35 * blink(grid),
-        'pucker': _field(x=-0.30 * p * lips, z=0.055 * lips, like=p),
-        'angry brows': _field(x=-0.022 * sign * inner, y=0.035 * outer - 0.058 * inner, z=0.012 * inner, like=p),
-        'jaw aside': _field(x=0.055 * jaw, like=p),
-        'crooked smile': _smile(grid, 0.6 * np.tanh(p / 0.09) * grid.front),
+        'closed eyes': 0.36 * blink(grid),
+        'pucker': _field(x=-0.24 * p * lips, z=0.045 * lips, like=p),
+        'angry brows': _field(x=-0.018 * sign * inner, y=0.028 * outer - 0.044 * inner, z=0.010 * inner, like=p),
+        'jaw aside': _field(x=0.036 * jaw, like=p),
+        'crooked smile': _smile(grid, 0.42 * np.tanh(p / 0.12) * grid.front),
     }
 
 
@@ -226,12 +228,9 @@ def expressions(grid):
 
 def identities(grid, mean):
     """{name: field of one standard deviation} in the order of the basis; mean: [.., 3] mean shape."""
-    out = {}
-    out.update(_outline_identities(grid, mean))
-    out.update(_nose_identities(grid, mean))
-    out.update(_eye_identities(grid))
-    out.update(_mouth_identities(grid))
-    return out
+    out = dict(_outline_identities(grid, mean), **_nose_identities(grid))
+    out.update(_eye_identities(grid), **_mouth_identities(grid))
+    return {name: _VARIETY * field for name, field in out.items()}
 
 
 def _outline_identities(grid, mean):
@@ -240,17 +239,17 @@ def _outline_identities(grid, mean):
     chin, cheek = bump(p, q, 0, -0.78, 0.24, 0.16), bump(side, q, 0.50, 0.03, 0.20, 0.17)
     fat = bump(side, q, 0.52, -0.36, 0.22, 0.24)
     return {
-        'wide head': _field(x=0.050 * x, z=0.015 * z, like=p),
-        'long face': _field(y=0.070 * np.minimum(y - 0.35, 0) + 0.02 * np.maximum(y - 0.6, 0), like=p),
-        'wide jaw': _field(x=0.105 * x * ramp(q, -0.15, -0.60), like=p),
-        'strong chin': _field(y=-0.040 * chin, z=0.045 * chin, like=p),
+        'wide head': _field(x=0.042 * x, z=0.015 * z, like=p),
+        'long face': _field(y=0.055 * np.minimum(y - 0.35, 0) + 0.02 * np.maximum(y - 0.6, 0), like=p),
+        'wide jaw': _field(x=0.075 * x * ramp(q, -0.10, -0.60), like=p),
+        'strong chin': _field(y=-0.032 * chin, z=0.036 * chin, like=p),
         'high cheekbones': _field(x=0.030 * sign * cheek, y=0.012 * cheek, z=0.030 * cheek, like=p),
-        'full cheeks': _field(x=0.055 * sign * fat, z=0.030 * fat * grid.front, like=p),
+        'full cheeks': _field(x=0.040 * sign * fat, z=0.024 * fat * grid.front, like=p),
         'high forehead': _field(y=0.09 * ramp(q, 0.5, 1.1), z=0.03 * ramp(q, 0.5, 0.9) * grid.front, like=p),
     }
 
 
-def _nose_identities(grid, mean):
+def _nose_identities(grid):
     p, q, side, sign = grid.p, grid.q, np.abs(grid.p), np.sign(grid.p)
     tip, base = bump(p, q, 0, -0.06, 0.15, 0.13), bump(side, q, 0.09, -0.07, 0.07, 0.09)
     return {
@@ -269,7 +268,7 @@ def _eye_identities(grid):
     return {
         'wide-set eyes': _field(x=0.030 * sign * eye, like=p),
         'large eyes': _field(x=0.13 * (side - EYE[0]) * sign * eye, y=0.20 * (q - EYE[1]) * eye, like=p),
-        'slanted eyes': _field(y=0.17 * (side - EYE[0]) * eye, like=p),
+        'slanted eyes': _field(y=0.12 * (side - EYE[0]) * eye, like=p),
         'high brows': _field(y=0.028 * brow, like=p),
         'strong brows': _field(z=0.028 * brow, like=p),
     }
