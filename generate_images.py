@@ -72,6 +72,7 @@ def main():
     subjects = [i for i in range(args.subject) if mine(i)]
     names = [[sampling.picture_name(i, j) for j in range(args.variation)] for i in subjects]
     with sampling.FaceGenerator(args.model, args.vae_weights, args.average_w) as faces:
+        faces.prepare(args.rate)
         folder = _make_folder(args, faces.identify())
         there = {i for i, row in zip(subjects, names) if all(folder.has(name) for name in row)}
         todo = sum(not folder.has(name) for row in names for name in row)

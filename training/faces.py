@@ -4,6 +4,7 @@ Needs NumPy and SciPy only, no TensorFlow.
 """
 
 import os
+import zipfile
 
 import numpy as np
 import scipy.io
@@ -134,6 +135,7 @@ def read_arrays(path):
         raise UserError(f'{path}: no such file; expected coefficients as .mat or .npz')
     try:
         if path.lower().endswith('.npz'):
+            zipfile.ZipFile(path).close()       # NumPy 1.18 complains once more when it forgets a damaged one
             with np.load(path, allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files}
         return {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith('__')}

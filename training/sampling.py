@@ -202,7 +202,9 @@ class FaceGenerator:
         self._w = mapping.get_output_for(coeffs, None)                          # [N, num_layers, dlatent_size]
         self._w_identity = mapping.get_output_for(identity_only(coeffs), None)
         self._w_truncated = truncate(self._w, self._w_identity, average, self._rate_in)
-        pictures = synthesis.get_output_for(self._w_truncated, randomize_noise=False)
+        # A finished network (lod 0) needs none of the switches between resolutions: half the graph, a faster start.
+        structure = 'fixed' if synthesis.get_var('lod') <= 0 else 'auto'
+        pictures = synthesis.get_output_for(self._w_truncated, randomize_noise=False, structure=structure)
         finite = tf.is_finite(pictures)
         self._images_255 = image_ops.nchw_to_nhwc(image_ops.clip_255(image_ops.to_255(pictures)))
         zeros = tf.zeros_like(self._images_255)         # NaN has no defined integer
@@ -380,11 +382,12 @@ class FaceGenerator:
                             f'[{self.num_layers}, {self.dlatent_size}]; remove the file and it is computed again')
         return average
 
-    def compute_average_w(self, count=AVERAGE_COUNT):
-        """Mean of w over `count` random identities, float32; expression, lighting and pose zero, noise random."""
+    def compute_average_w(self, count=None):
+        """Mean of w over `count` (50000) random identities, float32; expression, lighting, pose zero, noise random."""
+        count = count or AVERAGE_COUNT
         rng = np.random.RandomState(AVERAGE_SEED)
         total = np.zeros([self.num_layers, self.dlatent_size])
-        with tqdm(total=count, desc='average of w', unit='id', leave=False) as bar:
+        with tqdm(total=count, desc='average of w', unit='id', mininterval=_pace(), leave=False) as bar:
             for start in range(0, count, _BATCH):
                 normals = rng.standard_normal([min(_BATCH, count - start), factors.NUM_LATENTS + self.noise_dim])
                 coeffs = np.zeros([len(normals), self.num_coeffs], np.float32)
@@ -417,6 +420,12 @@ class FaceGenerator:
         print(f'{errors[-1]}; the average of w is not kept and will be computed again', file=sys.stderr)
 
     # ---- what it was made of
+
+    def prepare(self, rate=RATE):
+        """Load the VAEs and, unless rate is 1, the average of w now, so that what is wrong with them is said first."""
+        self.mean_face()
+        if rate != 1:
+            self.average_w      # noqa: B018
 
     def identify(self):
         """{'model', 'vae_weights', 'average_w'}: digests of the files that decide how pictures look."""
@@ -502,8 +511,7 @@ def generate(faces, jobs, folder, total, rate=RATE, batch=8):
     first pictures look broken, and goes on.
     """
     broken, first = 0, True
-    pace = 0.1 if sys.stderr.isatty() else 30.0         # seconds: a log file wants few lines
-    with folder, tqdm(total=total, unit='img', mininterval=pace, disable=not total) as bar:
+    with folder, tqdm(total=total, unit='img', mininterval=_pace(), disable=not total) as bar:
         for chunk in _chunks(jobs, batch):
             pictures, finite = faces.images_and_health([job.face for job in chunk], rate, batch)
             trouble = find_trouble(pictures, finite) if first else None
@@ -514,6 +522,11 @@ def generate(faces, jobs, folder, total, rate=RATE, batch=8):
             broken, first = broken + int(np.sum(~finite)), False
             bar.update(len(chunk))
     return broken
+
+
+def _pace():
+    """Seconds between two states of a bar: a log file wants few."""
+    return 0.1 if sys.stderr.isatty() else 30.0
 
 
 def _chunks(items, size):
