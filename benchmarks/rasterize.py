@@ -67,6 +67,8 @@ def main():
     parser.add_argument('--skip-ref', action='store_true', help='leave out the NumPy twin, which takes seconds '
                         'for one picture (default: time it)')
     args = parser.parse_args()
+    if args.repeats < 1:
+        parser.error(f'--repeats must be at least 1, got {args.repeats}')
     from dnnlib.tflib import tfutil
     from dnnlib.tflib.compat import tf
     tfutil.init_tf()

@@ -64,7 +64,7 @@ def find_compiler():
         if shutil.which(words[0]):
             return words
     missing = f'CXX={os.environ["CXX"]}' if named else ', '.join(COMPILERS)
-    raise UserError(f'no C++ compiler found (looked for {missing}), and the rasteriser must be compiled once: install '
+    raise UserError(f'no C++ compiler found (looked for {missing}), and C++ ops must be compiled once: install '
                     'one (Debian and Ubuntu: apt-get install g++; conda: conda install gxx; macOS: xcode-select '
                     '--install) or name it in the environment variable CXX')
 
