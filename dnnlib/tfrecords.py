@@ -174,10 +174,10 @@ def decode_image(payload: bytes) -> np.ndarray:
         features = {}
         for _, entry in _fields(_only(payload, 1)):
             parts = dict(_fields(entry))
-            features[bytes(parts[1])] = parts[2]
+            features[b''.join([parts[1]])] = parts[2]      # join: an int here is an error, not a size
         shape = _int64_list(_only(features[b'shape'], 3))
         data = _only(_only(features[b'data'], 1), 1)
-    except (KeyError, IndexError) as error:
+    except (KeyError, IndexError, TypeError) as error:
         raise ValueError(f'not an image record ({type(error).__name__} {error})')
     if len(shape) != 3 or len(data) != int(np.prod(shape)) or min(shape) < 1:
         raise ValueError(f'{len(data)} bytes do not fit the shape {shape}')
