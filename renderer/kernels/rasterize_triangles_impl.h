@@ -91,7 +91,8 @@ struct InterpolationGradient {
   double* df_dbackground;    // [channels], this picture's share
 };
 
-// Gradient of InterpolatePixels over one whole picture. Returns the first pixel whose triangle id is out of range, or -1.
+// Gradient of InterpolatePixels over one whole picture.
+// Returns the first pixel whose triangle id is out of range, or -1.
 int64_t InterpolateGradient(const Interpolation& input, int64_t pixel_count, const InterpolationGradient& gradient);
 
 }  // namespace rasterizer
