@@ -14,7 +14,7 @@ import scipy.io
 import config
 from dnnlib.tflib import checkpoints, tfutil
 from dnnlib.tflib.compat import tf
-from dnnlib.util import EasyDict
+from dnnlib.util import EasyDict, UserError
 from renderer import factors
 from tests.common import assert_close
 from vae import demo, model
@@ -225,6 +225,13 @@ def test_weights_of_other_origin_are_left_alone(tmp_path, capsys):
     demo._publish(folders, 5, {})               # our own result may be replaced
     assert checkpoints.read(used)['x'] == 3
     assert 'DISCO_VAE_WEIGHTS_DIR=' in capsys.readouterr().out
+
+
+def test_resuming_at_another_width_is_refused(tmp_path):
+    shapes = model.model_shapes('rot', 8)
+    checkpoints.save(str(tmp_path / model.CHECKPOINT.format(5)), {n: np.zeros(s) for n, s in shapes.items()})
+    with pytest.raises(UserError, match='go on with --width 8, or start anew with --no-resume'):
+        demo._resume(None, EasyDict(epochs=str(tmp_path)), demo.parse_options([]), {})
 
 
 def test_no_resume_keeps_the_older_training_aside(tmp_path, capsys):

@@ -42,7 +42,7 @@ def parse_options(arguments=None):
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
 
     def add(flag, text, **kwargs):
-        default = kwargs.get('default')
+        default = kwargs.get('default', 'off')      # what has no default is a switch
         parser.add_argument(flag, help=f'{text} (default: {default})' if '(default' not in text else text, **kwargs)
 
     add('--root-folder', 'folder that relative --output-path and --datapath start from', default='.', metavar='DIR')
@@ -199,6 +199,10 @@ def _resume(trainer, folders, options, settings):
     if not epochs:
         return 0
     prefix = os.path.join(folders.epochs, model.CHECKPOINT.format(epochs[-1]))
+    width = model.stored_width(prefix, options.factor)
+    if width != (options.width or BY_NAME[options.factor].width):
+        raise UserError(f'{prefix} has hidden layers of width {width}: go on with --width {width}, or start anew with '
+                        '--no-resume')
     trainer.restore(prefix)
     before = _read_json(os.path.join(folders.epochs, SETTINGS))
     changed = [f'{key} {before[key]} -> {settings[key]}' for key in MUST_MATCH

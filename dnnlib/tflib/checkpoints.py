@@ -70,7 +70,7 @@ def read(prefix: str, names: Optional[Iterable[str]] = None) -> Dict[str, np.nda
         raise _damaged(prefix, error) from error
 
 
-def _some(names: Iterable[str], most: int = 8) -> str:
+def _some(names: Iterable[str], most: int = 5) -> str:
     """The first few names and how many more there are."""
     names = sorted(names)
     return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
