@@ -191,6 +191,6 @@ def report_skipped(skipped, path):
         return
     with atomic_path(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
         file.writelines(f'{name}\t{reason}\n' for name, reason in skipped)
-    first = '; '.join(f'{name}: {reason}' for name, reason in skipped[:3])
-    print(f'skipped {len(skipped)} file{"s" if len(skipped) > 1 else ""} ({first}{"; ..." if len(skipped) > 3 else ""}); all are listed in {path}',
-          file=sys.stderr)
+    first = '; '.join(f'{name}: {reason}' for name, reason in skipped[:3]) + ('; ...' if len(skipped) > 3 else '')
+    files = 'file' if len(skipped) == 1 else 'files'
+    print(f'skipped {len(skipped)} {files} ({first}); all are listed in {path}', file=sys.stderr)
