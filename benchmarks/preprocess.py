@@ -1,0 +1,120 @@
+"""Photos a second of each step of preprocess_data.py and of the whole, beside what the reconstruction network allows.
+
+The photos are made here; give --image_path for others (with their .txt beside them). The network has random weights.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from benchmarks import common  # noqa: E402
+from preprocess import alignment, landmarks, photos, pipeline  # noqa: E402
+
+TEMPLATE = np.array([[-0.31, 0.29, 0.13], [0.31, 0.29, 0.13], [0.0, -0.05, 0.55], [-0.25, -0.38, 0.22],
+                     [0.25, -0.38, 0.22]])
+
+
+def make_photos(folder, count, size=450):
+    """Smooth noise with the landmarks of a frontal face whose eyes are a sixth of the width apart."""
+    points = size * (0.5 + TEMPLATE[:, :2] * [1, -1] / 0.62 / 6)
+    for k in range(count):
+        noise = np.random.RandomState(k).randint(0, 256, [size // 4, size // 4, 3]).astype(np.uint8)
+        Image.fromarray(noise).resize((size, size), Image.BICUBIC).save(os.path.join(folder, f'{k:05d}.png'))
+        landmarks.write(os.path.join(folder, f'{k:05d}.txt'), points)
+
+
+def release_way(photo, placement):
+    """What the release did: resize the whole photo, then cut; the same pixels."""
+    return np.asarray(Image.fromarray(photo).resize(placement.resized, Image.BICUBIC).crop(placement.box))
+
+
+def time_steps(folder, rounds):
+    """Rows of the table: milliseconds of one core for each step on the folder's first photo."""
+    file = os.path.join(folder, photos.list_photos(folder)[0])
+    photo = photos.read_rgb(file)
+    size = photo.shape[1::-1]
+    points = landmarks.read(os.path.splitext(file)[0] + '.txt', size)
+    placement = alignment.fit(points, TEMPLATE, size)
+    aligned = alignment.align(photo, placement)
+    assert np.abs(aligned.astype(int) - release_way(photo, placement)).max() == 0
+    with tempfile.TemporaryDirectory() as out:
+        times = common.measure_interleaved({
+            'decode': lambda: photos.read_rgb(file),
+            'fit': lambda: alignment.fit(points, TEMPLATE, size),
+            'align: the whole photo, as the release did': lambda: release_way(photo, placement),
+            'align: the region only': lambda: alignment.align(photo, placement),
+            'network input': lambda: alignment.recon_input(aligned),
+            'crop': lambda: alignment.crop_face(aligned, (0, 0, 0)),
+            'write': lambda: pipeline.write_results(out, 'x', aligned[:256, :256], np.zeros(257)),
+        }, rounds)
+    return [[name, common.milliseconds(timing)] for name, timing in times.items()]
+
+
+def cpu_seconds():
+    """Processor time of this process and of its children that ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def time_pipeline(folder, reconstruct, batch, workers):
+    """(photos a second, processor time of one in ms) of the whole pipeline; starting the workers is in the latter."""
+    with tempfile.TemporaryDirectory() as out:
+        jobs, outcome = pipeline.plan(folder, folder, out)
+        start, cpu = [], cpu_seconds()
+
+        def timed(images):
+            start.append(time.perf_counter())
+            return reconstruct(images)
+
+        pipeline.process(jobs, outcome, TEMPLATE, out, timed, batch, workers)
+        return (len(jobs) - batch) / (time.perf_counter() - start[0]), (cpu_seconds() - cpu) / len(jobs) * 1e3
+
+
+def network(batch):
+    """The reconstruction network with random weights as a callable, and photos a second it does alone."""
+    from dnnlib.tflib import tfutil
+    from dnnlib.tflib.compat import tf
+    from training import networks_recon
+    images = tf.placeholder(tf.uint8, [None, 224, 224, 3])
+    coeff = networks_recon.R_Net(tf.cast(images, tf.float32)) * 0
+    session = tfutil.init_tf()
+    tfutil.init_uninitialized_vars()
+    reconstruct = lambda x: session.run(coeff, {images: x})
+    _, best, _ = common.measure(lambda: reconstruct(np.zeros([batch, 224, 224, 3], np.uint8)), 3)
+    return reconstruct, batch / best
+
+
+def main():
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--image_path', metavar='DIR', help='photos with their .txt (default: made here)')
+    parser.add_argument('--count', type=int, default=200, help='photos made (default: %(default)s)')
+    parser.add_argument('--batch', type=int, default=16, help='photos in a network run (default: %(default)s)')
+    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='processes (default: one per core)')
+    parser.add_argument('--network', action='store_true', help='the network too (default: the photos only)')
+    options = parser.parse_args()
+    print(common.machine_line())
+    with tempfile.TemporaryDirectory() as made:
+        folder = options.image_path or made
+        if not options.image_path:
+            make_photos(made, options.count)
+        print(common.table([['step', 'one photo, median (min-max)']] + time_steps(folder, 15)))
+        rate, cpu = time_pipeline(folder, lambda x: np.zeros([len(x), 257]), options.batch, options.workers)
+        print(f'decode, align, crop, write: {rate:.0f} photos/s with {options.workers} workers; {cpu:.1f} ms of '
+              'processor time a photo')
+        if options.network:
+            reconstruct, alone = network(options.batch)
+            rate, _ = time_pipeline(folder, reconstruct, options.batch, options.workers)
+            print(f'network alone: {alone:.1f} photos/s; everything together: {rate:.1f} photos/s '
+                  f'({100 * rate / alone:.0f}%)')
+
+
+if __name__ == '__main__':
+    main()
