@@ -5,7 +5,7 @@ import numpy as np
 from synthetic.head_shape import EYE, bump, eye_lines, mouth_lines, ramp
 
 SKIN = np.array([196.0, 150.0, 126.0])
-_EDGE = 0.010       # decimetres over which one colour fades into the next
+_EDGE = 0.015       # decimetres over which one colour fades into the next
 
 
 def masks(grid):

@@ -37,7 +37,7 @@ _ROWS_BELOW = 5
 EYE = (0.31, 0.295)         # centre of the right eye (positive x)
 EYE_WIDTH = 0.142           # half
 MOUTH = -0.375              # height of the mouth
-MOUTH_WIDTH = 0.250         # half
+MOUTH_WIDTH = 0.235         # half
 _OPEN_MOUTH = 0.13          # height of the canonical mouth's inside
 _REST_MOUTH = 0.050         # of the mean face's
 _REST_BLINK = 0.15          # how far the mean face's eyes are closed
@@ -58,7 +58,7 @@ class Grid:
         self.shape = np.stack([width * np.sin(theta), front_y + (back_y - front_y) * back,
                                front_z + (back_z - front_z) * back], axis=-1)                       # [rows, columns, 3]
         self.p, self.q = self.shape[..., 0], self.shape[..., 1]
-        self.front = np.clip(np.cos(self.theta) / 0.25, 0, 1)       # features belong to the front of the head
+        self.front = ramp(np.cos(self.theta), -0.05, 0.60)          # features belong to the front of the head
         self.front_y = table[:, 0]
 
 
@@ -150,8 +150,8 @@ def features(grid):
     shape = _field(z=z * grid.front, like=p)
     ala = bump(side, q, 0.095, -0.075, 0.05, 0.055) * grid.front
     shape += _field(x=0.018 * np.sign(p) * ala, z=0.045 * ala, like=p)
-    rest = _REST_BLINK * blink(grid) + (_REST_MOUTH - _OPEN_MOUTH) * open_mouth(grid) + _REST_SMILE * _smile(grid, grid.front)
-    return shape + _ears(grid) + rest
+    rest = _REST_BLINK * blink(grid) + (_REST_MOUTH - _OPEN_MOUTH) * open_mouth(grid)
+    return shape + _ears(grid) + rest + _REST_SMILE * _smile(grid, grid.front)
 
 
 def _nose(p, q):
@@ -216,7 +216,7 @@ def expressions(grid):
         'open mouth': 0.080 * open_mouth(grid),
         'smile': _smile(grid, grid.front),
         'raised brows': _field(y=0.062 * brow, z=0.010 * brow, like=p),
-        'closed eyes': 0.36 * blink(grid),
+        'closed eyes': 0.33 * blink(grid),
         'pucker': _field(x=-0.24 * p * lips, z=0.045 * lips, like=p),
         'angry brows': _field(x=-0.018 * sign * inner, y=0.028 * outer - 0.044 * inner, z=0.010 * inner, like=p),
         'jaw aside': _field(x=0.036 * jaw, like=p),

@@ -8,6 +8,7 @@ masks that are right by construction. `python -m synthetic.photos --save_path DI
 
 import argparse
 import concurrent.futures
+import functools
 import json
 import math
 import os
@@ -26,6 +27,7 @@ VIEWS = ('crop', 'free')        # camera of the training pictures, face in the m
 SUPERSAMPLE = 2                 # pictures are drawn at this many times their size, then averaged: smooth edges
 NOISE = 2.0                     # deviation of the sensor's noise, of 255
 BATCH = 8
+THREADS = 3                     # batches in the making at a time
 FOLDERS = ('img', 'lm', 'coeff', 'hair')
 
 
@@ -77,7 +79,7 @@ class Photographer:
 
         coeffs: [B, 257]; scenes: B of prior.Scene; randoms: B of RandomState for the noise, None: no noise.
         Returns photos [B, size, size, 3] uint8 RGB; hair [B, size, size] float32 0-1; landmarks [B, 68, 2] float32 in
-        pixels of the photo: x right, y UP from the bottom left.
+        pixels of the photo: x right, y UP from the bottom left. May be called from several threads at once.
         """
         coeffs = np.asarray(coeffs, np.float32)
         extra = [_surroundings(coeff, scene) for coeff, scene in zip(coeffs, scenes)]
@@ -85,12 +87,23 @@ class Photographer:
                 self._behind: np.stack([surroundings.background(scene, self.size) for scene in scenes])}
         photos, hair, points = self._session.run([self._photo, self._hair, self._landmarks], feed)
         if randoms is not None:
-            photos = photos + np.stack([NOISE * random.standard_normal(photos.shape[1:]) for random in randoms])
+            photos += np.stack([_noise(random, self.size) for random in randoms])
         return np.clip(np.rint(photos), 0, 255).astype(np.uint8), hair, points
 
     def close(self):
         """Free the session."""
         self._session.close()
+
+
+@functools.lru_cache(maxsize=None)
+def _noise_sheet(size):
+    return (NOISE * np.random.RandomState(0).standard_normal([2 * size, 2 * size, 3])).astype(np.float32)
+
+
+def _noise(random, size):
+    """[size, size, 3] float32: a piece of one sheet of noise, many times faster than fresh numbers."""
+    top, left = random.randint(size + 1), random.randint(size + 1)
+    return _noise_sheet(size)[top:top + size, left:left + size]
 
 
 def photo_landmarks(points, size):
@@ -129,25 +142,31 @@ def _surroundings(coeff, scene):
 def write_photos(save_path, count, size=camera.RENDER_SIZE, seed=0, view='crop', start=0):
     """Make photos number `start` .. `count` - 1 of `seed` in `save_path`, those that are not there yet -> how many.
 
-    Photo number i is the same whatever the others. Raises UserError when the folder holds photos made otherwise.
+    Photo number i of a seed is always the same. Raises UserError when the folder holds photos made otherwise.
     """
     _check_folder(save_path, dict(world=face_model.WORLD, size=size, seed=seed, view=view))
     todo = [i for i in range(start, count) if not os.path.exists(_path(save_path, 'img', i, '.png'))]
     if not todo:
         return 0
     photographer = Photographer(size, view)
-    with concurrent.futures.ThreadPoolExecutor(2) as pool, tqdm(total=len(todo), unit='photo') as bar:
-        pending = []
-        for first in range(0, len(todo), BATCH):
-            indices = todo[first:first + BATCH]
-            coeffs, scenes, randoms = zip(*[prior.draw(seed, i, view == 'free') for i in indices])
-            photos, hair, points = photographer.draw(coeffs, scenes, randoms)
-            for done in pending:
-                done.result()       # raises what went wrong while writing
-            pending = [pool.submit(_write, save_path, *row) for row in zip(indices, photos, hair, points, coeffs)]
-            bar.update(len(indices))
-        for done in pending:
-            done.result()
+    wanted = set(todo)
+
+    def make(block):
+        # Always the same BATCH neighbours, wanted or not: sums of another batch may round otherwise.
+        indices = range(block * BATCH, (block + 1) * BATCH)
+        coeffs, scenes, randoms = zip(*[prior.draw(seed, i, view == 'free') for i in indices])
+        rows = zip(indices, *(photographer.draw(coeffs, scenes, randoms) + (coeffs,)))
+        return sum(_write(save_path, *row) for row in rows if row[0] in wanted)
+
+    # Threads: drawing and packing release Python's lock, so one batch is prepared while another is drawn.
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool, tqdm(total=len(todo), unit='photo') as bar:
+        batches = [pool.submit(make, block) for block in sorted({i // BATCH for i in todo})]
+        try:
+            for done in concurrent.futures.as_completed(batches):
+                bar.update(done.result())
+        finally:
+            for batch in batches:
+                batch.cancel()      # after a failure or Ctrl-C: what has begun is finished, the rest is dropped
     photographer.close()
     return len(todo)
 
@@ -178,7 +197,7 @@ def _check_folder(save_path, facts):
 
 
 def _write(save_path, index, photo, hair, points, coeff):
-    """The four files of one photo, the picture last: where it is, the others are."""
+    """The four files of one photo, the picture last: where it is, the others are. Returns 1."""
     landmarks.write(_path(save_path, 'lm', index, '.txt'), photo_landmarks(points, len(photo)))
     with atomic_path(_path(save_path, 'coeff', index, '.mat')) as temporary:
         scipy.io.savemat(temporary, {'coeff': coeff.reshape(1, -1)})
@@ -187,6 +206,7 @@ def _write(save_path, index, photo, hair, points, coeff):
         assert done
         with atomic_path(_path(save_path, folder, index, '.png')) as temporary, open(temporary, 'wb') as file:
             file.write(content.tobytes())
+    return 1
 
 
 def main():

@@ -14,19 +14,19 @@ EXPRESSIONS = (('open mouth', -0.6, 2.4), ('smile', -1.8, 2.0), ('raised brows',
                ('closed eyes', -1.2, 2.3), ('pucker', -1.8, 1.8), ('angry brows', -2.0, 2.0), ('jaw aside', -2.0, 2.0),
                ('crooked smile', -1.8, 1.8))
 IDENTITY_LIMIT = 2.0                        # every named coefficient of shape and texture: normal, clipped at this
-ONE_SIDED = ('beard', 'rosy cheeks')        # of these only the positive half: nobody has less than no beard
+LOWEST = {'beard': 0.0, 'rosy cheeks': 0.0, 'dark skin': -1.1}     # nobody has less than no beard; paler skin burns out
 ANGLES = ((0.10, 0.30), (0.25, 0.70), (0.05, 0.15))         # pitch, yaw, roll: deviation and limit, radians
 
 # Lighting: mean and deviation of the nine harmonics, common to the channels; each channel differs a little more.
-LIGHT_MEAN = (0.02, -0.12, 0.20, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+LIGHT_MEAN = (-0.05, -0.12, 0.17, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 LIGHT_DEVIATION = (0.09, 0.09, 0.10, 0.16, 0.04, 0.04, 0.04, 0.04, 0.04)
-LIGHT_COLOR = 0.02
+LIGHT_COLOR = 0.012
 
 # Free photos: the face wanders and its size changes, as in pictures that nobody aligned.
 TRANSLATION = ((0.10, 0.25), (0.10, 0.25), (0.35, 0.9))     # x, y, z: deviation and limit, decimetres
 
 HAIR_COLORS = np.array([(28, 22, 20), (52, 36, 28), (92, 60, 40), (140, 100, 62), (196, 160, 106), (150, 70, 38),
-                        (128, 124, 120)], np.float64)
+                        (136, 128, 120)], np.float64)
 HAIR_SHARES = np.array([0.24, 0.22, 0.18, 0.12, 0.11, 0.07, 0.06])
 
 # One photo's surroundings: 12 numbers and three colours.
@@ -43,7 +43,7 @@ def coefficients(random, free=False):
     bases = face_model.head()[2]
     for part, where in (('shape', factors.SHAPE), ('texture', factors.TEXTURE)):
         numbers = np.clip(random.standard_normal(len(bases[part])), -IDENTITY_LIMIT, IDENTITY_LIMIT)
-        limits = [0 if name in ONE_SIDED else -IDENTITY_LIMIT for name in bases[part]]
+        limits = [LOWEST.get(name, -IDENTITY_LIMIT) for name in bases[part]]
         value[where.start:where.start + len(numbers)] = np.maximum(numbers, limits)
     for i, (_, low, high) in enumerate(EXPRESSIONS):
         value[factors.EXPRESSION.start + i] = np.clip(random.standard_normal(), low, high)
@@ -63,7 +63,7 @@ def scene(random):
         length=float(np.clip(random.uniform(-0.35, 1.1), 0, 1)), volume=random.uniform(0.05, 0.22),
         fringe=float(np.clip(random.uniform(-0.8, 1), 0, 1)), parting=random.uniform(-0.7, 0.7),
         hairline=random.uniform(-1, 1), wave=random.uniform(0, 1),
-        hair=np.clip(color * random.uniform(0.8, 1.2) + 6 * random.standard_normal(3), 8, 250),
+        hair=np.clip(color * random.uniform(0.8, 1.2) + 2 * random.standard_normal(3), 8, 250),
         shirt=_muted(random, 20, 235, 0.6), sky=_muted(random, 40, 220, 0.35), slope=random.uniform(-70, 70),
         turn=random.uniform(-np.pi, np.pi), blotch=random.uniform(0, 28), strands=int(random.randint(1 << 30)))
 

@@ -6,6 +6,7 @@ Meshes are in the frame of the world, pose already applied, so that one lighting
 import functools
 from collections import namedtuple
 
+import cv2
 import numpy as np
 
 from renderer import factors
@@ -17,6 +18,7 @@ Mesh = namedtuple('Mesh', 'shape normals texture')
 
 HAIR_ROWS = 34                      # of the hair's grid; its columns are the head's
 BODY_ROWS, BODY_COLUMNS = 14, 40
+_BACKGROUND_SIZE = 64               # it is smooth: drawn this small, then enlarged
 _BODY_TURN = 0.3                    # share of the head's pose that the shoulders follow
 
 
@@ -44,20 +46,21 @@ def rotation(angles):
 @functools.lru_cache(maxsize=None)
 def _scalp():
     """The plain head without ears and features: theta [columns], rows' parameter, centred shape [rows, columns, 3],
-    and the identity's basis there [rows, columns, 3, 80]."""
-    grid, mean, _ = face_model.head()
-    shift = mean.reshape(-1, 3).mean(axis=0)
-    basis = face_model.arrays()['idBase'].reshape(grid.p.shape + (3, -1))
-    return grid.theta[0], grid.shape[..., 1] - shift[1], grid.shape - shift, basis
+    and the identity's basis there [rows, columns, 3, identities], all float32."""
+    grid, mean, bases = face_model.head()
+    shape = (grid.shape - mean.reshape(-1, 3).mean(axis=0)).astype(np.float32)
+    basis = np.stack(list(bases['shape'].values()), axis=-1).astype(np.float32)
+    return grid.theta[0], shape[..., 1], shape, basis
 
 
 def hair(scene, coeff):
     """A shell over the head, from the crown down to where this scene's hair ends -> Mesh, HAIR_ROWS x columns."""
     theta, height, shape, basis = _scalp()
+    deformed = shape + basis @ coeff[factors.SHAPE][:basis.shape[-1]]
     end = _lower_edge(theta, scene)                                             # [columns] height where hair ends
     along = np.linspace(0, 1, HAIR_ROWS)[:, None] ** 1.15
     wanted = height[0] + (end - height[0]) * along                              # [rows, columns] heights
-    surface = _at_heights(height, shape, basis @ coeff[factors.SHAPE].astype(np.float64), np.maximum(wanted, -0.10))
+    surface = _at_heights(height, deformed, np.maximum(wanted, -0.10))
     surface[..., 1] += np.minimum(wanted + 0.10, 0)                             # long hair hangs straight down
     outwards = np.stack([surface[..., 0], np.maximum(surface[..., 1] - 0.25, 0), surface[..., 2] + 0.5], axis=-1)
     outwards /= np.linalg.norm(outwards, axis=-1, keepdims=True) + 1e-6
@@ -83,16 +86,15 @@ def _lower_edge(theta, scene):
     return edge + ragged * (0.012 + 0.028 * scene.fringe + 0.03 * temple)
 
 
-def _at_heights(height, shape, deformation, wanted):
-    """Points of the (deformed) head at the wanted heights of each of its columns: [rows, columns, 3]."""
+def _at_heights(height, deformed, wanted):
+    """Points [rows, columns, 3] of the deformed head where the plain head has the wanted heights [rows, columns]."""
     top = height.shape[0] - 12                                                  # rows of decreasing height everywhere
-    out = np.empty(wanted.shape + (3,))
-    deformed = shape + deformation
-    for c in range(wanted.shape[1]):
-        key = -np.maximum.accumulate(-height[:top, c])
-        for axis in range(3):
-            out[:, c, axis] = np.interp(-wanted[:, c], -key, deformed[:top, c, axis])
-    return out
+    rows = np.arange(top)
+    place = np.stack([np.interp(-wanted[:, c], -height[:top, c], rows) for c in range(wanted.shape[1])], axis=1)
+    above = np.minimum(place.astype(int), top - 2)
+    share = (place - above)[..., None]
+    columns = np.arange(wanted.shape[1])
+    return deformed[above, columns] * (1 - share) + deformed[above + 1, columns] * share
 
 
 def _thickness(theta, along, wanted, end, scene):
@@ -121,7 +123,7 @@ def body(scene, coeff, skin):
     """Neck and shoulders -> Mesh, BODY_ROWS x BODY_COLUMNS. skin: RGB of the neck."""
     angle = np.linspace(-np.pi, np.pi, BODY_COLUMNS, endpoint=False)
     rows = np.array([   # height, half width, depth behind the origin, half depth, share of the shoulders' pose
-        [-0.42, 0.40, -0.50, 0.36, 0.0], [-0.60, 0.40, -0.52, 0.35, 0.0], [-0.78, 0.40, -0.54, 0.35, 0.2],
+        [-0.34, 0.28, -0.50, 0.24, 0.0], [-0.55, 0.34, -0.54, 0.29, 0.0], [-0.78, 0.39, -0.55, 0.34, 0.2],
         [-0.92, 0.41, -0.55, 0.36, 0.5], [-1.02, 0.43, -0.56, 0.37, 0.8], [-1.08, 0.47, -0.57, 0.40, 1.0],
         [-1.12, 0.54, -0.57, 0.42, 1.0], [-1.15, 0.64, -0.58, 0.44, 1.0], [-1.19, 0.80, -0.58, 0.46, 1.0],
         [-1.25, 1.00, -0.58, 0.48, 1.0], [-1.34, 1.22, -0.58, 0.50, 1.0], [-1.50, 1.42, -0.58, 0.52, 1.0],
@@ -149,11 +151,11 @@ def _mesh(points, texture):
 
 def background(scene, size):
     """[size, size, 3] float32 RGB 0-255: a colour that fades across the picture, with soft blotches."""
-    x, y = np.meshgrid(np.linspace(-1, 1, size), np.linspace(-1, 1, size))
+    x, y = np.meshgrid(*2 * [np.linspace(-1, 1, _BACKGROUND_SIZE)])
     random = np.random.RandomState(scene.strands + 1)
     picture = scene.sky + scene.slope * (np.cos(scene.turn) * x + np.sin(scene.turn) * y)[..., None]
     for _ in range(4):
         cx, cy = random.uniform(-1, 1, 2)
         spread = random.uniform(0.2, 0.6)
         picture = picture + bump(x, y, cx, cy, spread, spread)[..., None] * scene.blotch * random.standard_normal(3)
-    return np.clip(picture, 0, 255).astype(np.float32)
+    return cv2.resize(np.clip(picture, 0, 255).astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
