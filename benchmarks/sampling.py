@@ -16,14 +16,20 @@ from benchmarks.common import machine_line, measure, milliseconds, table  # noqa
 
 
 def write_random_model(path, resolution=256, **options):
-    """Write a snapshot that holds one random generator, of the released size unless `options` of G_style say else."""
+    """Write a snapshot that holds one random generator, of the released size unless `options` of G_style say else.
+
+    Its constant is random too: of ones, the first instance norm would divide rounding errors by almost nothing.
+    """
     from dnnlib.tflib import pickles, tfutil
     from dnnlib.tflib.compat import tf
     from dnnlib.tflib.network import Network
     options = dict(dict(latent_size=286, label_size=0, num_channels=3), resolution=resolution, **options)
     with tf.Graph().as_default() as graph, tfutil.create_session(graph=graph):
         tf.set_random_seed(1)
-        pickles.save_states([Network('Gs', 'training.networks_stylegan.G_style', **options).state()], path)
+        Gs = Network('Gs', 'training.networks_stylegan.G_style', **options)
+        const = Gs.find_var('synthesis/4x4/Const/const')
+        Gs.set_var(const, np.random.RandomState(1).standard_normal(const.shape.as_list()))
+        pickles.save_states([Gs.state()], path)
 
 
 def write_random_vaes(folder, seed=0):

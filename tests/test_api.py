@@ -120,7 +120,8 @@ def separate_arrays(recon):
 
 def test_both_layouts_of_reconstructions(tmp_path):
     recon = np.arange(257, dtype=np.float32)
-    layouts = {'row.mat': {'coeff': recon[np.newaxis]}, 'flat.mat': {'coeff': recon}, 'split.mat': separate_arrays(recon)}
+    layouts = {'row.mat': {'coeff': recon[np.newaxis]}, 'flat.mat': {'coeff': recon},
+               'split.mat': separate_arrays(recon)}
     for name, arrays in layouts.items():
         scipy.io.savemat(str(tmp_path / name), arrays)
         face = Face.load(str(tmp_path / name))

@@ -1,0 +1,265 @@
+"""generate_images.py end to end: names, what moves, shards, resuming after a kill, settings, coefficients, messages."""
+
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import config
+from benchmarks.sampling import write_random_model, write_random_vaes
+from dnnlib.util import UserError
+from renderer import factors
+from tests.common import assert_close, data, shared
+from training import faces
+from training.image_folder import ImageFolder
+
+SCRIPT = os.path.join(config.ROOT, 'generate_images.py')
+
+
+def run_script(script, arguments, capsys):
+    """Run a script in this process -> (exit code, standard output, errors)."""
+    before = sys.argv
+    sys.argv = [script] + [str(argument) for argument in arguments]
+    try:
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(script, run_name='__main__')
+    finally:
+        sys.argv = before
+    captured = capsys.readouterr()
+    return end.value.code, captured.out, captured.err
+
+
+def write_small_world(folder):
+    """An 8-pixel model with its average of w, random VAEs; returns the options that name them."""
+    model, vaes = os.path.join(folder, 'small.pkl'), os.path.join(folder, 'vaes')
+    write_random_model(model, resolution=8, fmap_base=64, fmap_max=16, dlatent_size=24, mapping_fmaps=16,
+                       mapping_layers=2)
+    write_random_vaes(vaes)
+    np.savetxt(os.path.join(folder, 'small-average_w_id.txt'), np.zeros([4, 24]))
+    return ['--model', model, '--vae_weights', vaes]
+
+
+@pytest.fixture(scope='module')
+def world(tmp_path_factory):
+    """Options that name the small model."""
+    return write_small_world(str(tmp_path_factory.mktemp('world')))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return str(tmp_path)
+
+
+def pictures(folder):
+    """{name: picture} of a folder."""
+    return {name: np.asarray(Image.open(os.path.join(folder, name))) for name in sorted(os.listdir(folder))
+            if name.endswith('.png') and name != 'grid.png'}
+
+
+def assert_same_pictures(first, second):
+    """The same names; values differ by 1 at most, and hardly ever."""
+    assert sorted(first) == sorted(second)
+    for name in first:
+        off = np.abs(first[name].astype(int) - second[name].astype(int))
+        assert off.max() <= 1 and np.mean(off > 0) <= 0.005, name
+
+
+@pytest.mark.parametrize('number', range(4))
+def test_only_the_factor_moves(number, world, here, capsys):
+    moving = factors.FACTOR_CHOICES[number][1]
+    code, out, err = run_script(SCRIPT, world + ['--factor', number, '--subject', 2, '--variation', 3,
+                                                 '--save_coeffs', 'npz', '--batch', 4], capsys)
+    assert code == 0 and '6 pictures made' in out, err
+    names = [f'{i:03d}_{j:02d}' for i in range(2) for j in range(3)]
+    assert sorted(os.listdir('generate_images')) == sorted([f'{n}.png' for n in names] + [f'{n}.npz' for n in names]
+                                                           + ['settings.json'])
+    assert {p.shape for p in pictures('generate_images').values()} == {(8, 8, 3)}
+    stored = {name: faces.read_arrays(f'generate_images/{name}.npz') for name in names}
+    for subject in range(2):
+        own = [stored[name] for name in names[3 * subject:3 * subject + 3]]
+        assert not np.ptp([arrays['noise'] for arrays in own], axis=0).any()
+        for factor in factors.FACTORS:
+            for key, where in (('coeff', factor.coeffs), ('z', factor.latents)):
+                spread = np.ptp([arrays[key][where] for arrays in own], axis=0)
+                assert spread.all() if factor.name in moving else not spread.any(), (key, factor.name)
+    assert np.abs(stored[names[0]]['coeff'][:160] - stored[names[3]]['coeff'][:160]).max() > 0.01
+
+
+def test_defaults_and_the_recorded_model_in_a_process_of_its_own(here):
+    for name in ('id', 'exp', 'gamma', 'rot'):
+        shared('oracle', 'generator', 'vae_weights', name)
+    shutil.copy(data('generator', 'networks.pkl'), 'networks.pkl')
+    recorded = np.load(data('generator', 'truncate_io.npz'))
+    np.savetxt('average.txt', recorded['average_w_id'])
+    done = subprocess.run([sys.executable, SCRIPT, '--model', 'networks.pkl', '--average_w', 'average.txt', '--grid',
+                           '--vae_weights', shared('oracle', 'generator', 'vae_weights')],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    assert done.returncode == 0, done.stderr
+    assert 'warning' not in done.stderr
+    made = pictures('generate_images')
+    assert sorted(made) == [f'{i:03d}_{j:02d}.png' for i in range(20) for j in range(5)]
+    sheet = np.asarray(Image.open('generate_images/grid.png'))
+    assert sheet.shape == (20 * 132 + 4, 5 * 132 + 4, 3)
+    tile = np.asarray(Image.fromarray(made['001_02.png']).resize([128, 128], Image.BICUBIC))
+    assert_close(sheet[136:264, 268:396], tile)
+    check_first_subject(recorded, made)
+
+
+def check_first_subject(recorded, made):
+    """Picture 000_00 by other means: np.random in the order of the release, and the networks one by one."""
+    from dnnlib.tflib import tfutil
+    from dnnlib.tflib.compat import tf
+    from training import snapshots
+    from vae.model import decode_latents
+    np.random.seed(1)
+    z, noise = np.random.normal(size=[1, 179]), np.random.normal(size=[1, 32])
+    z[:, 128:160], z[:, 160:176], z[:, 176:179] = [np.random.normal(size=[1, n]) for n in (32, 16, 3)]
+    coeffs = np.concatenate([decode_latents(z, shared('oracle', 'generator', 'vae_weights')), noise], axis=1)
+    with tf.Graph().as_default() as graph, tfutil.create_session(2, graph):
+        Gs = snapshots.load_generator('networks.pkl')
+        w = Gs.components.mapping.run(coeffs, None)
+        coeffs[:, 160:] = 0
+        w[:, :8] += 0.3 * (recorded['average_w_id'] - Gs.components.mapping.run(coeffs, None))[:, :8]
+        picture = Gs.components.synthesis.run(w, randomize_noise=False)[0].transpose(1, 2, 0)
+    expected = np.clip((picture + 1) * 127.5, 0, 255).astype(np.uint8)
+    assert_same_pictures({'000_00.png': expected}, {'000_00.png': made['000_00.png']})
+
+
+def test_shards_batches_and_words_give_the_same_pictures(world, here, capsys):
+    common = world + ['--factor', 'lighting', '--subject', 5, '--variation', 2, '--seed', 9]
+    assert run_script(SCRIPT, common + ['--outdir', 'whole'], capsys)[0] == 0
+    for number in (2, 1):
+        shard = ['--outdir', 'parts', '--shard', f'{number}/2', '--batch', 1]
+        code, out, _ = run_script(SCRIPT, common + shard, capsys)
+        assert code == 0 and ('4 pictures made' if number == 2 else '6 pictures made') in out
+    assert len(pictures('whole')) == 10
+    assert_same_pictures(pictures('whole'), pictures('parts'))
+
+
+def test_existing_pictures_stay_and_other_settings_are_refused(world, here, capsys):
+    common = world + ['--variation', 2, '--outdir', 'out']
+    assert run_script(SCRIPT, common + ['--subject', 2], capsys)[0] == 0
+    before = {name: os.path.getmtime(f'out/{name}') for name in pictures('out')}
+    os.remove('out/001_00.png')
+    code, out, _ = run_script(SCRIPT, common + ['--subject', 3, '--grid', '--grid_scale', 1], capsys)
+    assert code == 0 and '3 pictures made, 3 were there already' in out
+    assert all(os.path.getmtime(f'out/{name}') == t for name, t in before.items() if name != '001_00.png')
+    assert np.asarray(Image.open('out/grid.png')).shape == (3 * 12 + 4, 2 * 12 + 4, 3)
+    code, out, err = run_script(SCRIPT, common + ['--subject', 3, '--seed', 2, '--factor', 3, '--rate', 0.5], capsys)
+    assert code == 1 and err.count('\n') == 1 and '--overwrite' in err
+    for words in ('6 pictures', 'seed 1 (now 2)', 'factor "all" (now "pose")', 'rate 0.7 (now 0.5)'):
+        assert words in err
+    assert len(pictures('out')) == 6
+    code, out, _ = run_script(SCRIPT, common + ['--subject', 1, '--seed', 2, '--overwrite'], capsys)
+    assert code == 0 and sorted(pictures('out')) == ['000_00.png', '000_01.png']
+
+
+def test_pictures_of_unknown_origin_are_not_touched(here):
+    Image.new('RGB', [8, 8]).save('000_00.png')
+    with pytest.raises(UserError, match='1 pictures but no settings.json'):
+        ImageFolder(here, {}, belongs=lambda name: name == '000_00')
+    ImageFolder(here, {'a': 1}, belongs=lambda name: name == '000_01')
+    for content, message in (('{', 'not readable'), ('[]', 'not the settings')):
+        with open('settings.json', 'w') as file:
+            file.write(content)
+        with pytest.raises(UserError, match=message):
+            ImageFolder(here, {}, belongs=lambda name: True)
+    assert sorted(os.listdir(here)) == ['000_00.png', 'settings.json']
+
+
+def test_overwriting_removes_this_shard_only_and_dead_left_overs_go(here):
+    for name in ('000_00.png', '000_00.npz', '001_00.png', 'mine.png'):
+        open(name, 'w').close()
+    for name, age in (('.tmp-old', 7200), ('.tmp-new', 0)):
+        os.makedirs(name)
+        os.utime(name, (time.time() - age, time.time() - age))
+    ImageFolder(here, {}, belongs=lambda name: name != 'mine', dealt=lambda name: name == '000_00', overwrite=True)
+    assert sorted(os.listdir(here)) == ['.tmp-new', '001_00.png', 'mine.png', 'settings.json']
+
+
+def test_a_full_disk_stops_the_run_with_a_line(here):
+    class Broken:
+        def save(self, path):
+            raise UserError(f'{path}: could not be written (No space left on device)')
+
+    folder = ImageFolder(here, {}, belongs=lambda name: True, coeffs='npz')
+    with pytest.raises(UserError, match='No space'), folder:
+        for _ in range(200):
+            folder.save('000_00', np.zeros([8, 8, 3], np.uint8), Broken())
+    assert os.listdir(here) == ['settings.json']
+
+
+def test_a_killed_run_is_taken_up(world, here, capsys):
+    options = [str(o) for o in world + ['--subject', 400, '--variation', 5, '--save_coeffs', 'mat', '--batch', 2]]
+    child = subprocess.Popen([sys.executable, SCRIPT] + options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.time() + 120
+    while time.time() < end and len([n for n in _listing('generate_images') if n.endswith('.png')]) < 10:
+        assert child.poll() is None
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    there = [name for name in _listing('generate_images') if name.endswith('.png')]
+    assert 10 <= len(there) < 2000
+    for name in there:
+        assert np.asarray(Image.open(f'generate_images/{name}')).shape == (8, 8, 3)
+        assert faces.Face.load(f'generate_images/{name[:-4]}.mat').latents is not None
+    subjects = max(int(name[:3]) for name in there) + 2
+    options[options.index('400')] = str(subjects)
+    code, out, _ = run_script(SCRIPT, options, capsys)
+    assert code == 0 and f'{len(there)} were there already' in out
+    assert run_script(SCRIPT, options + ['--outdir', 'whole'], capsys)[0] == 0
+    assert_same_pictures(pictures('generate_images'), pictures('whole'))
+
+
+def _listing(folder):
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
+@pytest.mark.parametrize('bad,message', [
+    (['--subject', '0'], '--subject: 0 is out of range'),
+    (['--variation', '-2'], '--variation: -2 is out of range'),
+    (['--variation', '2.5'], "'2.5' is not a whole number"),
+    (['--batch', 'x'], "--batch: 'x' is not"),
+    (['--rate', 'nan'], '--rate: nan is out of range'),
+    (['--seed', '-1'], '--seed: -1 is out of range'),
+    (['--shard', '3/2'], "'3/2' is no shard"),
+    (['--shard', '0/2'], 'I from 1 to N'),
+    (['--factor', '4'], "'4' is unknown: expected 0 or all"),
+    (['--factor', 'smile'], '3 or pose'),
+    (['--save_coeffs', 'csv'], 'npz'),
+    (['--model', 'none.pkl'], '--model none.pkl: no such file'),
+    (['--average_w', 'none.txt'], '--average_w none.txt: no such file'),
+    (['--vae_weights', 'none'], '--vae_weights none: no such folder'),
+])
+def test_bad_options_are_one_line_without_tensorflow(bad, message, here, capsys):
+    code, out, err = run_script(SCRIPT, bad, capsys)
+    assert code == 1 and message in err and err.startswith('error: ') and err.count('\n') == 1, err
+    assert os.listdir(here) == []
+
+
+def test_bad_files_are_one_line_and_leave_nothing(world, here, capsys):
+    with open('cut.pkl', 'wb') as file, open(world[1], 'rb') as whole:
+        file.write(whole.read(5000))
+    np.savetxt('average.txt', np.zeros([4, 3]))
+    with open('file', 'w'):
+        pass
+    for bad, message in ((['--model', 'cut.pkl'], 'cut.pkl'), (['--average_w', 'average.txt'], 'holds [4, 3]'),
+                         (['--outdir', 'file/x'], 'cannot be used as the folder'), (['--vae_weights', '.'], 'VAE')):
+        code, out, err = run_script(SCRIPT, world + ['--subject', 1] + bad, capsys)
+        assert code == 1 and message in err and err.startswith('error: ') and err.count('\n') == 1, err
+    assert sorted(os.listdir(here)) == ['average.txt', 'cut.pkl', 'file']
+
+
+def test_numbers_beyond_three_digits():
+    from training.sampling import picture_name
+    assert [picture_name(*at) for at in ((0, 0), (999, 99), (1000, 5), (123456, 100))] == [
+        '000_00', '999_99', '1000_05', '123456_100']
