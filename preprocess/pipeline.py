@@ -77,13 +77,15 @@ def process(jobs, outcome, template, save_path, reconstruct, batch=16, workers=2
     """
     slots = multiprocessing.sharedctypes.RawArray('B', (2 * batch + 2 * workers) * _SLOT_BYTES)
     pool = start_workers(workers, _start_worker, (slots, np.asarray(template), save_path))
+    run = _Run(jobs, outcome, pool, slots, reconstruct, batch)
     try:
-        _Run(jobs, outcome, pool, slots, reconstruct, batch).loop()
+        run.loop()
     except BrokenProcessPool:
         raise UserError('a worker process died, probably for lack of memory; what is finished stays: run the same '
                         'command again with fewer --workers')
     finally:
         pool.shutdown(wait=True)
+        run.settle()
 
 
 class _Run:
@@ -111,6 +113,12 @@ class _Run:
             finally:
                 for future in list(self.running):
                     future.cancel()
+
+    def settle(self):
+        """After an interruption: count the photos that were being written and are done now."""
+        for future, (kind, _, _) in self.running.items():
+            if kind == 'finish' and not future.cancelled() and not future.exception() and future.result() is None:
+                self.outcome.new += 1
 
     def _batch_is_full(self):
         waiting = self.jobs or any(kind == 'prepare' for kind, _, _ in self.running.values())
