@@ -82,8 +82,8 @@ def main():
     parser.add_argument('--save_path', metavar='DIR', default=os.path.dirname(os.path.abspath(__file__)),
                         help='folder to write into (default: %(default)s)')
     args = parser.parse_args()
-    sheets = (('photos.png', photo_sheet(Photographer(PHOTO_SIZE))), ('sweeps.png', sweep_sheet(Photographer(SWEEP_SIZE))))
-    for name, sheet in sheets:
+    for name, draw, size in (('photos.png', photo_sheet, PHOTO_SIZE), ('sweeps.png', sweep_sheet, SWEEP_SIZE)):
+        sheet = draw(Photographer(size))
         with atomic_path(os.path.join(args.save_path, name)) as temporary:
             cv2.imwrite(temporary, sheet[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
         print(os.path.join(args.save_path, name))
