@@ -129,9 +129,13 @@ def G_style(
     dlatent_avg = tf.get_variable('dlatent_avg', [dlatent_size], initializer=tf.initializers.zeros(), trainable=False)
     latents_in.set_shape(components.mapping.input_shapes[0])
     labels_in.set_shape(components.mapping.input_shapes[1])
-    side_effects = [tf.assign(components.synthesis.find_var('lod'), lod)]
+    if is_template_graph:       # tells the shapes only
+        images, dlatents = [tf.placeholder(tf.float32, shape) for shape in
+                            (components.synthesis.output_shapes[0], components.synthesis.input_shapes[0])]
+        return (images, dlatents) if return_dlatents else images
 
     dlatents = components.mapping.get_output_for(latents_in, labels_in, **kwargs)
+    side_effects = [tf.assign(components.synthesis.find_var('lod'), lod)]
     if not is_validation and dlatent_avg_beta is not None:
         batch_mean = tf.reduce_mean(dlatents[:, 0], axis=0)
         side_effects.append(tf.assign(dlatent_avg, lerp(batch_mean, dlatent_avg, dlatent_avg_beta)))
@@ -218,15 +222,17 @@ def G_synthesis(
     batch = tf.shape(dlatents_in)[0]
 
     def epilogue(x, layer):
+        noise = None
         if use_noise:
-            x = _add_noise(x, tf.random_normal([batch, 1] + noise_maps[layer].shape.as_list()[2:])
-                           if randomize_noise else noise_maps[layer])
-        x = act(layers.bias_add(x, _bias(layers.num_channels(x))))
+            shape = [batch] + noise_maps[layer].shape.as_list()[1:]
+            noise = tf.random_normal(shape) if randomize_noise else noise_maps[layer]
+        x = act(_noise_and_bias(x, noise))
         if use_pixel_norm:
             x = layers.pixel_norm(x)
+        style = _style(dlatents_in[:, layer], layers.num_channels(x), use_wscale) if use_styles else (None, None)
         if use_instance_norm:
-            x = layers.instance_norm(x)
-        return _style(x, dlatents_in[:, layer], use_wscale) if use_styles else x
+            return layers.instance_norm(x, *style)
+        return layers.scale_and_shift(x, *style) if use_styles else x
 
     def conv(x, level):
         return layers.conv2d(x, _kernel(x, 3, fmaps(level - 1), gain, use_wscale))
@@ -269,19 +275,21 @@ def _noise_variables(top):
                             trainable=False) for layer, size in enumerate(sizes)]
 
 
-def _add_noise(x, noise):
-    """noise: [N or 1, 1, H, W], the same for all channels up to a weight for each."""
-    with tf.variable_scope('Noise'):
-        weight = tf.get_variable('weight', [layers.num_channels(x)], initializer=tf.initializers.zeros())
-    return x + layers.from_nchw(noise) * layers.per_channel(weight)
-
-
-def _style(x, dlatent, use_wscale):
-    """Scale and shift each channel by numbers computed from w."""
+def _noise_and_bias(x, noise):
+    """noise: [N or 1, 1, H, W], the same for all channels up to a weight for each; or None."""
     channels = layers.num_channels(x)
+    if noise is None:
+        return layers.bias_add(x, _bias(channels))
+    with tf.variable_scope('Noise'):
+        weight = tf.get_variable('weight', [channels], initializer=tf.initializers.zeros())
+    return layers.add_noise_and_bias(x, noise, weight, _bias(channels))
+
+
+def _style(dlatent, channels, use_wscale):
+    """Scale and shift of each channel, computed from w: two tensors [N, channels]."""
     with tf.variable_scope('StyleMod'):
         style = _dense(dlatent, 2 * channels, 1, use_wscale)
-    return x * layers.per_channel(style[:, :channels] + 1) + layers.per_channel(style[:, channels:])
+    return style[:, :channels] + 1, style[:, channels:]
 
 
 # ---- growing: `lod` says which resolutions are there

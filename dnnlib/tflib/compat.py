@@ -55,3 +55,14 @@ def gpu_names():
     with _quiet():
         devices = tf.config.experimental.list_physical_devices('GPU')
     return [f'/device:GPU:{i}' for i in range(len(devices))]
+
+
+def all_reduce(tensor, group_size, instance_key, final_op='Id'):
+    """Sum over a group of devices of `tensor`, which lies on a named device; 'Div' as final_op: the mean.
+
+    The ops of the group's other devices have the same instance_key; TensorFlow has this op in no public module.
+    NCCL does the work between GPUs where TensorFlow was built with it, else a ring.
+    """
+    from tensorflow.python.ops import collective_ops
+    hint = 'nccl' if 'GPU' in tensor.device else 'ring'
+    return collective_ops.all_reduce(tensor, group_size, 1, instance_key, 'Add', final_op, communication_hint=hint)
