@@ -78,6 +78,7 @@ def _lower_edge(theta, scene):
     brow = 0.86 + 0.07 * scene.hairline
     part = np.exp(-((np.sin(theta) - 0.5 * scene.parting) / 0.45) ** 2)         # the fringe opens at the parting
     front = brow - scene.fringe * (brow - 0.60) * (1 - 0.55 * part) - 0.10 * ramp(around, 0.3, 0.95)
+    front = front + 0.12 * part * (1 - scene.fringe)                            # no fringe: hair falls to both sides
     side = -0.05 + 0.25 * (1 - scene.length) - 1.0 * ramp(scene.length, 0.15, 1.0)
     nape = np.minimum(side, -0.35)
     temple = ramp(around, 0.92 - 0.12 * scene.length, 1.22)
