@@ -27,10 +27,10 @@ def small_world(tmp_path_factory):
     """A table of small networks with random weights, stored as float16, as a world would have it."""
     tmp_path = tmp_path_factory.mktemp('world')
     with tf.Graph().as_default() as graph, tfutil.create_session(threads=2, graph=graph) as session:
+        tf.set_random_seed(1)
         for entry in SMALL.values():
             build = perception.KINDS[entry['network']].build
             build(tf.zeros([1, entry['size'], entry['size'], 3]), width=entry['width'], trainable=True)
-        tf.set_random_seed(1)
         session.run(tf.global_variables_initializer())
         for entry in SMALL.values():
             values = {v.op.name: session.run(v).astype(np.float16) for v in tf.global_variables()
@@ -102,7 +102,7 @@ def test_small_world_end_to_end(tf_session, small_world):
     experts.restore()
     values, slopes = tf_session.run([outputs, gradients])
     assert [x.shape for x in values] == [(3, 257), (3, 128), (3, 32, 32)]
-    assert (values[2] > 0).all() and (values[2] < 1).all()
+    assert (values[2] >= 0).all() and (values[2] <= 1).all() and values[2].std() > 0.01
     outside = np.abs(_pictures(3, 64)) > 1
     for slope in slopes:
         assert np.abs(slope).max() > 0 and not slope[outside].any()
@@ -181,6 +181,7 @@ def test_reconstructor_gives_the_recorded_coefficients(tmp_path):
 @pytest.mark.parametrize('name', ['small_recon', 'small_id', 'small_parser'])
 def test_small_networks_learn(tf_session, name):
     """Each fits a handful of pictures: a wrong graph (dead branch, lost channel) would not."""
+    tf.set_random_seed(0)
     rnd = np.random.RandomState(0)
     pictures = tf.constant(rnd.uniform(0, 255, [6, 32, 32, 3]).astype(np.float32))
     if name == 'small_parser':
@@ -191,7 +192,6 @@ def test_small_networks_learn(tf_session, name):
         y = getattr(networks_small, name)(pictures, width=8, trainable=True)
         loss = tf.reduce_mean(tf.square(y - rnd.randn(*y.shape.as_list()).astype(np.float32)))
     step = tf.train.AdamOptimizer(3e-3).minimize(loss)
-    tf.set_random_seed(0)
     tf_session.run(tf.global_variables_initializer())
     before = tf_session.run(loss)
     for _ in range(60):
