@@ -11,9 +11,19 @@ def generator_loss(fake_scores):
     return tf.nn.softplus(-_per_sample(fake_scores))
 
 
+def fake_loss(fake_scores):
+    """-log(1 - sigmoid(D(G(z)))), the discriminator's part about fakes. fake_scores: [N, 1] -> [N]."""
+    return tf.nn.softplus(_per_sample(fake_scores))
+
+
+def real_loss(real_scores):
+    """-log sigmoid(D(x)), the discriminator's part about reals. real_scores: [N, 1] -> [N]."""
+    return tf.nn.softplus(-_per_sample(real_scores))
+
+
 def discriminator_loss(real_scores, fake_scores):
     """-log sigmoid(D(x)) - log(1 - sigmoid(D(G(z)))). Scores: [N, 1] each -> [N]; R1 is to be added."""
-    return tf.nn.softplus(_per_sample(fake_scores)) + tf.nn.softplus(-_per_sample(real_scores))
+    return fake_loss(fake_scores) + real_loss(real_scores)
 
 
 def r1_penalty(real_scores, reals):

@@ -201,6 +201,7 @@ def G_synthesis(
         use_styles=True,
         use_noise=True,
         randomize_noise=True,           # fresh noise per sample; False: the stored noise maps
+        noise_seed=None,                # two integers that decide the fresh noise; None: different at every run
         nonlinearity='lrelu',
         use_wscale=True,
         use_pixel_norm=False,
@@ -225,7 +226,7 @@ def G_synthesis(
         noise = None
         if use_noise:
             shape = [batch] + noise_maps[layer].shape.as_list()[1:]
-            noise = tf.random_normal(shape) if randomize_noise else noise_maps[layer]
+            noise = _fresh_noise(shape, noise_seed, layer) if randomize_noise else noise_maps[layer]
         x = act(_noise_and_bias(x, noise))
         if use_pixel_norm:
             x = layers.pixel_norm(x)
@@ -273,6 +274,14 @@ def _noise_variables(top):
     sizes = [2 ** (layer // 2 + 2) for layer in range(2 * top - 2)]
     return [tf.get_variable(f'noise{layer}', [1, 1, size, size], initializer=tf.initializers.random_normal(),
                             trainable=False) for layer, size in enumerate(sizes)]
+
+
+def _fresh_noise(shape, seed, layer):
+    """N(0, 1); with a seed the layers' draws are those of seed[1], seed[1] + 1, ..."""
+    if seed is None:
+        return tf.random_normal(shape)
+    seed = tf.convert_to_tensor(seed)
+    return tf.random.stateless_normal(shape, seed + tf.constant([0, layer], seed.dtype))
 
 
 def _noise_and_bias(x, noise):

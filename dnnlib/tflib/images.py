@@ -69,21 +69,35 @@ def fade_and_upscale(x_nchw: Any, lod: Any) -> Any:
     """Show [N, C, H, W] as the progressively growing networks see it at level of detail `lod` (number or scalar).
 
     The image is lerped with its own 2x2 means by the fraction of lod, then upscaled by nearest neighbour by
-    2^floor(lod). Masks pass through it too and so become fractional during a fade. H and W must be even.
+    2^floor(lod). Masks pass through it too and so become fractional during a fade. H and W must be even; they may be
+    known at run time only.
     """
-    channels, height, width = x_nchw.shape.as_list()[1:]
-    blocks = tf.reshape(x_nchw, [-1, channels, height // 2, 2, width // 2, 2])
+    channels = x_nchw.shape.as_list()[1]
+    height, width = [static_size(x_nchw, axis) for axis in (2, 3)]
+    blocks = tf.reshape(x_nchw, tf.stack([-1, channels, height // 2, 2, width // 2, 2]))
     coarse = tf.tile(tf.reduce_mean(blocks, axis=[3, 5], keepdims=True), [1, 1, 1, 2, 1, 2])
-    coarse = tf.reshape(coarse, [-1, channels, height, width])
+    coarse = tf.reshape(coarse, tf.stack([-1, channels, height, width]))
     lod = tf.convert_to_tensor(lod, dtype=tf.float32)
     x = x_nchw + (coarse - x_nchw) * (lod - tf.floor(lod))
-    factor = tf.cast(tf.pow(2.0, tf.floor(lod)), tf.int32)
-    x = tf.tile(tf.reshape(x, [-1, channels, height, 1, width, 1]), tf.stack([1, 1, 1, factor, 1, factor]))
+    factor = tf.cast(tf.round(tf.pow(2.0, tf.floor(lod))), tf.int32)
+    x = tf.tile(tf.reshape(x, tf.stack([-1, channels, height, 1, width, 1])), tf.stack([1, 1, 1, factor, 1, factor]))
     x = tf.reshape(x, tf.stack([-1, channels, height * factor, width * factor]))
     fixed = tf.get_static_value(factor)
-    x.set_shape([x_nchw.shape.as_list()[0], channels] + ([None, None] if fixed is None
-                                                         else [height * int(fixed), width * int(fixed)]))
+    sizes = [None if fixed is None or size is None else size * int(fixed) for size in x_nchw.shape.as_list()[2:]]
+    x.set_shape([x_nchw.shape.as_list()[0], channels] + sizes)
     return x
+
+
+def static_size(x: Any, axis: int) -> Any:
+    """Size of `x` along an axis: an int where the graph knows it, else a tensor."""
+    size = x.shape.as_list()[axis]
+    return tf.shape(x)[axis] if size is None else size
+
+
+def mirror_at_random(x_nchw: Any, seed: Any) -> Any:
+    """Each image of [N, C, H, W] mirrored left to right with probability 1/2; seed: two integers that decide it."""
+    chosen = tf.random.stateless_uniform([static_size(x_nchw, 0)], seed) < 0.5
+    return tf.where(chosen, tf.reverse(x_nchw, [3]), x_nchw)
 
 
 # Warps.

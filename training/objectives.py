@@ -1,0 +1,266 @@
+"""What G and D are trained for: seeds -> latents -> fakes, renders, experts -> weighted terms (paper sections 3.1-3.3).
+
+A step is a function of tensors for one device. All that varies while training (lod, minibatch, image counter) is fed,
+so one graph serves the whole run; all randomness follows from (run seed, image counter, step, device), so a resumed
+run draws what an uninterrupted one would have drawn.
+"""
+
+import contextlib
+from collections import OrderedDict, namedtuple
+
+from dnnlib.tflib import images
+from dnnlib.tflib.compat import tf
+from renderer.factors import BY_NAME, NUM_LATENTS
+from training import loss
+from training.loss_contrastive import expression_terms, lighting_terms
+from training.loss_imitative import FULL_TERMS, L1_TERMS, imitative_terms
+
+# What a named configuration decides.
+Settings = namedtuple('Settings', (
+    'l1_resolution',    # active resolution up to which L1 has its first weight
+    'w_l1',             # that weight
+    'w_l1_above',       # its weight at higher resolutions
+    'full_resolution',  # active resolution from which landmarks, lighting, identity and skin colour count
+    'r1_gamma',         # R1 penalty times half of this
+))
+SETTINGS = {
+    'ffhq256': Settings(l1_resolution=32, w_l1=20.0, w_l1_above=0.0, full_resolution=64, r1_gamma=10.0),
+    'demo64': Settings(l1_resolution=32, w_l1=20.0, w_l1_above=5.0, full_resolution=32, r1_gamma=1.0),
+}
+
+# What does not change within a run.
+Context = namedtuple('Context', (
+    'stage',            # 1; or 2, with the contrastive terms
+    'resolution',       # R, of the finished networks
+    'noise_dim',        # length of the noise vector
+    'weights',          # {w_id, w_lm, w_gamma, w_skin, w_exp_warp, w_gamma_change: number}
+    'settings',         # Settings
+    'decoders',         # vae.model.Decoders
+    'faces',            # renderer.face_renderer.FaceRenderer
+    'experts',          # training.perception.Experts; None where only L1 is built, in stage 1
+))
+
+# What is fed at every step: scalars.
+Inputs = namedtuple('Inputs', (
+    'lod',              # float32, level of detail; the active resolution is R / 2^floor(lod)
+    'minibatch',        # int32, images per device
+    'nimg',             # int64, images shown so far
+    'seed',             # int64, of the run
+))
+
+# Some coefficients, and what the generator makes of them.
+Batch = namedtuple('Batch', (
+    'coeff',            # [N, 254] lambda
+    'fakes',            # [N, 3, R, R] RGB, [-1, 1]
+    'labels',           # [N, label_size], or None
+))
+
+PAIRS = 4               # fakes of the contrastive step: a pair that differs in expression, a pair that does in lighting
+PAIRED = ('exp', 'gamma')
+CONTRASTIVE_NAMES = OrderedDict([('exp_warp', 'Exp_warp_loss'), ('hair', 'Hair_region_loss'),
+                                 ('id', 'ID_consistent_loss'), ('lm', 'Lm_consistent_loss')])
+
+STEPS = ('D', 'G')
+_MAX_DEVICES = 1 << 12
+_LATENTS, _NOISE_VECTOR, _MIRROR, _PAIRS, _OTHERS, _PAIR_NOISE = range(6)       # what a seed is for
+_NOISE_MAPS, _PURPOSES = 64, 128                                                # noise maps: one number per layer
+
+
+def placeholders():
+    """Inputs made of placeholders; feed `dict(zip(inputs, (lod, minibatch, nimg, seed)))`."""
+    with tf.name_scope('Inputs'):
+        return Inputs(*[tf.placeholder(dtype, [], name) for name, dtype in
+                        zip(Inputs._fields, (tf.float32, tf.int32, tf.int64, tf.int64))])
+
+
+def is_full(settings, resolution):
+    """Whether the full imitative terms count at this active resolution: so which form of a generator step to run."""
+    return resolution >= settings.full_resolution
+
+
+def active_resolution(context, lod):
+    """R / 2^floor(lod), a scalar int32 tensor: the finer resolution during a fade."""
+    return tf.cast(tf.round(context.resolution * tf.pow(2.0, -tf.floor(lod))), tf.int32)
+
+
+# ---- steps
+
+def generator_step(context, G, D, inputs, full, device=0, labels=None):
+    """The generator's objective on one device -> (loss, terms), scalars; terms by TensorBoard name, unweighted.
+
+    full: the full imitative terms (see `is_full`) instead of L1 alone. device: number among all replicas.
+    labels: [minibatch, label_size], or None.
+    """
+    parts = _generate(context, G, inputs, 'G', device, labels)
+    losses = [tf.reduce_mean(loss.generator_loss(_scores(D, inputs, part.fakes, part.labels))) for part in parts]
+    imitative, terms = imitative_loss(context, parts[0], inputs, full)
+    losses.append(imitative)
+    if context.stage == 2:
+        contrastive, more = contrastive_loss(context, parts[1])
+        losses.append(contrastive)
+        terms.update(more)
+    return tf.add_n(losses), terms
+
+
+def discriminator_step(context, G, D, inputs, reals, device=0, labels=None):
+    """The discriminator's objective on one device -> (loss, terms), as `generator_step`.
+
+    reals: [minibatch, 3, S, S], 0-255, uint8 or float, S the active resolution (see `process_reals`). In stage 2 the
+    contrastive fakes have adversarial terms of their own against the same reals, which so count twice.
+    """
+    parts = _generate(context, G, inputs, 'D', device, labels)
+    reals = process_reals(reals, inputs.lod, context.resolution, _seed(inputs, 'D', device, _MIRROR))
+    real_scores = _scores(D, inputs, reals, labels)
+    fake_scores = [_scores(D, inputs, part.fakes, part.labels) for part in parts]
+    penalty = tf.reduce_mean(loss.r1_penalty(real_scores, reals))
+    about_reals = tf.reduce_mean(loss.real_loss(real_scores)) + penalty * (0.5 * context.settings.r1_gamma)
+    losses = [tf.reduce_mean(loss.fake_loss(scores)) for scores in fake_scores] + [about_reals] * len(parts)
+    terms = OrderedDict([('Loss/scores/real', tf.reduce_mean(real_scores)),
+                         ('Loss/scores/fake', tf.reduce_mean(tf.concat(fake_scores, axis=0))),
+                         ('Loss/r1_penalty', penalty)])
+    return tf.add_n(losses), terms
+
+
+def process_reals(reals, lod, resolution, seed=None):
+    """Pictures [N, C, S, S], 0-255, as the networks see them at `lod`: [N, C, R, R] float32, [-1, 1].
+
+    seed: two integers that decide which are mirrored, each with probability 1/2; None: none is. S * 2^floor(lod) must
+    be `resolution`.
+    """
+    x = images.from_255(tf.cast(reals, tf.float32))
+    x = x if seed is None else images.mirror_at_random(x, seed)
+    return _as_shown(x, lod, resolution)
+
+
+# ---- parts
+
+def imitative_loss(context, batch, inputs, full):
+    """(weighted sum, {name: term}) that compares fakes with renders of their coefficients, at R x R.
+
+    Renders are drawn at the active resolution, then faded and upscaled as reals are, their masks too.
+    """
+    render = _rendered(context, batch.coeff, inputs.lod)
+    weights = _imitative_weights(context, inputs, full)
+    terms = imitative_terms(list(weights), batch.fakes, render.image, render.mask, context.experts, batch.coeff,
+                            render.landmarks, context.faces.landmarks_224)
+    total = tf.add_n([terms[name] * weight for name, weight in weights.items()])
+    return total, OrderedDict((f'Loss/{name}_loss', terms[name]) for name in weights)
+
+
+def contrastive_loss(context, pairs):
+    """(weighted sum, {name: term}) of the four pictures of `pair_latents`, at full resolution."""
+    fakes, coeff = pairs.fakes, pairs.coeff
+    before = context.faces.render(coeff[0:1], context.resolution).mask
+    flow, after = context.faces.flow(coeff[0:1], coeff[1:2], context.resolution)
+    masks = [images.nhwc_to_nchw(mask) for mask in (before, after)]
+    expression = expression_terms(fakes[0:1], fakes[1:2], flow, *masks)
+    lighting = lighting_terms(fakes[2:3], fakes[3:4], context.experts, context.faces.landmarks_224)
+    total = (expression.exp_warp * context.weights['w_exp_warp']
+             + lighting.gamma_change * context.weights['w_gamma_change'])
+    terms = dict(expression, **lighting)
+    return total, OrderedDict((f'Loss/{shown}', terms[name]) for name, shown in CONTRASTIVE_NAMES.items())
+
+
+def _imitative_weights(context, inputs, full):
+    """{term: weight} of the imitative terms that are there."""
+    settings, weights = context.settings, OrderedDict()
+    if not full or settings.w_l1_above or settings.full_resolution <= settings.l1_resolution:
+        low = active_resolution(context, inputs.lod) <= settings.l1_resolution
+        weights.update((name, tf.where(low, settings.w_l1, settings.w_l1_above)) for name in L1_TERMS)
+    if full:
+        weights.update((name, context.weights['w_' + name]) for name in FULL_TERMS)
+    return weights
+
+
+def _rendered(context, coeff, lod):
+    """Render as the networks see it: image [N, 3, R, R] in [-1, 1], mask [N, 1, R, R], landmarks of a 256 picture."""
+    render = context.faces.render(coeff, active_resolution(context, lod))
+    image, mask = [images.nhwc_to_nchw(x) for x in (images.from_255(render.image), render.mask)]
+    return render._replace(image=_as_shown(image, lod, context.resolution),
+                           mask=_as_shown(mask, lod, context.resolution))
+
+
+def _as_shown(x_nchw, lod, resolution):
+    x = images.fade_and_upscale(x_nchw, lod)
+    x.set_shape([None, None, resolution, resolution])
+    return x
+
+
+def _scores(D, inputs, pictures, labels):
+    with _at_lod(inputs, D):
+        return D.get_output_for(pictures, labels, is_training=True)
+
+
+@contextlib.contextmanager
+def _at_lod(inputs, net):
+    """Evaluations of `net` in this block see the fed lod."""
+    with tf.control_dependencies([tf.assign(net.find_var('lod'), inputs.lod)]):
+        yield
+
+
+# ---- fakes
+
+def _generate(context, G, inputs, step, device, labels):
+    """The Batches of one step: the imitative one and, in stage 2, that of the two pairs.
+
+    The generator makes them in one go: its pictures do not depend on each other.
+    """
+    latents, noise = draw(context, inputs, step, device)
+    coeff = context.decoders.lambda_from_latents(latents)
+    if labels is not None and context.stage == 2:
+        labels = tf.concat([labels, tf.gather(labels, [0, 0, 1, 1] % tf.shape(labels)[0])], axis=0)
+    with _at_lod(inputs, G):
+        fakes = G.get_output_for(tf.concat([coeff, noise], axis=1), labels, is_training=True,
+                                 noise_seed=_seed(inputs, step, device, _NOISE_MAPS))
+    if context.stage == 1:
+        return [Batch(coeff, fakes, labels)]
+    first = [x if x is None else x[:inputs.minibatch] for x in (coeff, fakes, labels)]
+    pairs = [x if x is None else _pair_rows(x[inputs.minibatch:]) for x in (coeff, fakes, labels)]
+    return [Batch(*first), Batch(*pairs)]
+
+
+def draw(context, inputs, step, device=0):
+    """Latents [M, 179] and noise vectors [M, noise_dim] of a step ('D' or 'G') on a device.
+
+    M is the minibatch; in stage 2 four more rows follow, those of `pair_latents`.
+    """
+    def normal(rows, columns, purpose):
+        return tf.random.stateless_normal(tf.stack([rows, columns]), _seed(inputs, step, device, purpose))
+
+    latents = normal(inputs.minibatch, NUM_LATENTS, _LATENTS)
+    noise = normal(inputs.minibatch, context.noise_dim, _NOISE_VECTOR)
+    if context.stage == 2:
+        rows = pair_latents(*[normal(len(PAIRED), NUM_LATENTS, purpose) for purpose in (_PAIRS, _OTHERS)])
+        vectors = normal(len(PAIRED), context.noise_dim, _PAIR_NOISE)
+        latents = tf.concat([latents, rows], axis=0)
+        noise = tf.concat([noise, tf.gather(vectors, [0, 0, 1, 1])], axis=0)
+    latents.set_shape([None, NUM_LATENTS])
+    noise.set_shape([None, context.noise_dim])
+    return latents, noise
+
+
+def pair_latents(latents, others):
+    """Two independent pairs [4, 179] from latents [2, 179]: rows 0, 1 differ in expression, rows 2, 3 in lighting.
+
+    The second row of a pair is the first with that factor taken from `others` [2, 179].
+    """
+    rows = []
+    for i, name in enumerate(PAIRED):
+        own, part = latents[i:i + 1], BY_NAME[name].latents
+        rows += [own, tf.concat([own[:, :part.start], others[i:i + 1, part], own[:, part.stop:]], axis=1)]
+    return tf.concat(rows, axis=0)
+
+
+def _pair_rows(x):
+    x.set_shape([PAIRS] + x.shape.as_list()[1:])
+    return x
+
+
+def _seed(inputs, step, device, purpose):
+    """[2] int64, another one for each run, number of images shown, step, device and purpose."""
+    if not 0 <= device < _MAX_DEVICES:
+        raise ValueError(f'device {device}: 0 to {_MAX_DEVICES - 1} expected')
+    place = (STEPS.index(step) * _MAX_DEVICES + device) * _PURPOSES + purpose
+    with tf.device('/cpu:0'):       # seeds are read by the host
+        number = tf.cast(inputs.nimg, tf.int64) * (len(STEPS) * _MAX_DEVICES * _PURPOSES) + place
+        return tf.stack([tf.cast(inputs.seed, tf.int64), number])
