@@ -24,3 +24,5 @@ OP_CACHE_DIR = _folder('DISCO_OP_CACHE_DIR', os.path.expanduser('~'), '.cache', 
 AVERAGE_CACHE_DIR = _folder('DISCO_AVERAGE_CACHE_DIR', os.path.expanduser('~'), '.cache', 'discofacegan',
                             'averages')                                         # of w, where a model's folder is read-only
 DEMO_DIR = _folder('DISCO_DEMO_DIR', 'demo')                                    # the small model of the project itself
+
+HEARTBEAT_PORT = os.environ.get('DISCO_HEARTBEAT_PORT', '')     # of the chief, training on several hosts; '': by rule

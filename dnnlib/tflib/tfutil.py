@@ -7,8 +7,8 @@ import numpy as np
 from dnnlib.tflib.compat import tf
 
 
-def create_session(threads: Optional[int] = None, graph: Any = None) -> Any:
-    """A tf.Session that grows GPU memory as needed and runs ops without a GPU kernel on the CPU.
+def session_config(threads: Optional[int] = None) -> Any:
+    """A tf.ConfigProto that grows GPU memory as needed and runs ops without a GPU kernel on the CPU.
 
     threads: size of TensorFlow's two thread pools; None: one thread per core.
     TensorFloat-32 is switched off where TensorFlow has that switch: its 10-bit mantissa changes images visibly.
@@ -20,7 +20,12 @@ def create_session(threads: Optional[int] = None, graph: Any = None) -> Any:
     if threads is not None:
         proto.intra_op_parallelism_threads = threads
         proto.inter_op_parallelism_threads = threads
-    return tf.Session(config=proto, graph=graph)
+    return proto
+
+
+def create_session(threads: Optional[int] = None, graph: Any = None) -> Any:
+    """A tf.Session of this process alone with `session_config(threads)`."""
+    return tf.Session(config=session_config(threads), graph=graph)
 
 
 def init_tf(seed: Optional[int] = None, threads: Optional[int] = None) -> Any:
