@@ -143,13 +143,16 @@ def batch_norm_inference(x, mean, variance, beta, gamma=None, epsilon=1e-5):
 
 
 def upscale_conv2d(x, kernel):
-    """`conv2d(upscale2d(x), kernel)` for a 3x3 kernel, at 4/9 of its multiplications."""
+    """`conv2d(upscale2d(x), kernel)` for a 3x3 kernel, at 4/9 of its multiplications.
+
+    Every output pixel sees only 2x2 different input pixels.
+    """
     if data_format() == 'NHWC' and x.shape.as_list()[1] <= 32:
         return _upscale_conv2d_by_phases(x, kernel)     # on CPUs faster for small images, slower for large ones
-    # Every output pixel sees 2x2 different input pixels: a transposed convolution with a 4x4 kernel.
-    channels = kernel.shape.as_list()[3]
     height, width = [size * 2 for size in _height_width(x)]
-    kernel = tf.transpose(_sum_of_shifts(kernel[::-1, ::-1]), [0, 1, 3, 2])
+    channels = kernel.shape.as_list()[3]
+    kernel = tf.transpose(_combine_taps(kernel, np.kron(_SUM_OF_SHIFTS[:, ::-1], _SUM_OF_SHIFTS[:, ::-1])), [0, 2, 1])
+    kernel = tf.reshape(kernel, [4, 4, channels, num_channels(x)])
     shape = [tf.shape(x)[0], channels, height, width] if data_format() == 'NCHW' else \
         [tf.shape(x)[0], height, width, channels]
     return tf.nn.conv2d_transpose(x, kernel, shape, strides=spatial4(2, 2), padding='SAME', data_format=data_format())
@@ -159,10 +162,10 @@ def _upscale_conv2d_by_phases(x, kernel):
     """One 2x2 convolution makes the even and odd rows and columns as separate channels; then they are interleaved."""
     height, width = _height_width(x)
     channels = kernel.shape.as_list()[3]
-    rows = [tf.stack([kernel[0], kernel[1] + kernel[2]]), tf.stack([kernel[0] + kernel[1], kernel[2]])]
-    phases = [phase for k in rows for phase in (tf.stack([k[:, 0], k[:, 1] + k[:, 2]], axis=1),
-                                                tf.stack([k[:, 0] + k[:, 1], k[:, 2]], axis=1))]
-    y = conv2d(pad(x, 1, 1, 1, 1), tf.concat(phases, axis=3), padding='VALID')      # [N, H+1, W+1, 4C]
+    kernel = tf.reshape(_combine_taps(kernel, np.kron(_PHASES, _PHASES)), [2, 2, 2, 2, -1, channels])
+    kernel = tf.transpose(kernel, [1, 3, 4, 0, 2, 5])       # [row, column, in, row phase, column phase, out]
+    kernel = tf.reshape(kernel, [2, 2, -1, 4 * channels])
+    y = conv2d(pad(x, 1, 1, 1, 1), kernel, padding='VALID')                         # [N, H+1, W+1, 4C]
     top_left, top_right, low_left, low_right = tf.split(y, 4, axis=3)
     top = tf.stack([top_left[:, :-1, :-1], top_right[:, :-1, 1:]], axis=3)          # [N, H, W, 2, C]
     low = tf.stack([low_left[:, 1:, :-1], low_right[:, 1:, 1:]], axis=3)
@@ -171,13 +174,21 @@ def _upscale_conv2d_by_phases(x, kernel):
 
 def conv_downscale2d(x, kernel):
     """`downscale2d(conv2d(x, kernel))` for a 3x3 kernel and even sizes, as one convolution of stride 2."""
-    return conv2d(x, _sum_of_shifts(kernel) * 0.25, stride=2)
+    taps = _combine_taps(kernel, np.kron(_SUM_OF_SHIFTS, _SUM_OF_SHIFTS) / 4)
+    return conv2d(x, tf.reshape(taps, [4, 4] + kernel.shape.as_list()[2:]), stride=2)
 
 
-def _sum_of_shifts(kernel):
-    """[3, 3, in, out] -> [4, 4, in, out]: the sum of the zero-padded kernel's four positions."""
-    kernel = tf.pad(kernel, [[1, 1], [1, 1], [0, 0], [0, 0]])
-    return kernel[1:, 1:] + kernel[:-1, 1:] + kernel[1:, :-1] + kernel[:-1, :-1]
+# Along one axis, from the 3 taps of a kernel: the sum of its two positions among 4 taps; and the 2 taps that make the
+# even, then the odd, pixels of a convolution of an image of doubled pixels.
+_SUM_OF_SHIFTS = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]], np.float32)
+_PHASES = np.array([[1, 0, 0], [0, 1, 1], [1, 1, 0], [0, 0, 1]], np.float32)
+
+
+def _combine_taps(kernel, matrix):
+    """Linear combinations, by a constant matrix [K, 9], of a 3x3 kernel's taps -> [K, in, out]."""
+    inputs, outputs = kernel.shape.as_list()[2:]
+    taps = tf.matmul(matrix.astype(np.float32), tf.reshape(kernel, [9, inputs * outputs]))
+    return tf.reshape(taps, [-1, inputs, outputs])
 
 
 def _height_width(x):
