@@ -18,7 +18,7 @@ from dnnlib.util import EasyDict, UserError
 from renderer import factors
 from tests.common import assert_close
 from vae import demo, model
-from vae.trainer import Trainer
+from vae.trainer import Trainer, kl_weight
 
 SCRIPT = os.path.join(config.ROOT, 'vae', 'demo.py')
 
@@ -92,6 +92,21 @@ def test_all_factors_learn_to_reconstruct(tf_session, name, width):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize('warmup, collapses', [(0, True), (10, False)])
+def test_warmup_of_the_kl_divergence_keeps_the_latents_alive(tf_session, warmup, collapses):
+    x = np.zeros([4096, factors.num_coeffs('exp')], np.float32)     # few coefficients vary: the synthetic world's way
+    x[:, :6] = np.random.RandomState(2).standard_normal([4096, 6])
+    trainer = Trainer('exp', x, seed=1, width=64)
+    for epoch in range(14):
+        for _ in trainer.train_epoch(epoch, 2e-3, kl_weight(epoch, warmup)):
+            pass
+    report = trainer.evaluate(x, x.mean(axis=0))
+    if collapses:
+        assert report['explained_variance'] < 0.05 and report['kl'] < 0.1
+    else:
+        assert report['explained_variance'] > 0.9 and report['kl'] > 5
+
+
 def test_cross_entropy_trains_all_but_gamma():
     x = np.random.RandomState(0).uniform(0.2, 0.8, [64, 3]).astype(np.float32)
     terms, state = _trained(x, range(20), name='rot', cross_entropy=True)
@@ -126,11 +141,12 @@ def _command(*options):
 
 
 def _run(*options, **kwargs):
-    """(exit code, stdout, last line of stderr)."""
+    """(exit code, stdout, last line of stderr that is no warning)."""
     done = subprocess.run(_command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
     errors = done.stderr.decode()
     assert 'Traceback' not in errors, errors
-    return done.returncode, done.stdout.decode(), (errors.strip().split('\n') or [''])[-1]
+    lines = [line for line in errors.strip().split('\n') if not line.startswith('warning:')]
+    return done.returncode, done.stdout.decode(), (lines or [''])[-1]
 
 
 def test_training_is_saved_logged_resumed_and_published(folder, tmp_path):
@@ -189,6 +205,7 @@ def test_full_disk_leaves_no_half_checkpoint(folder, tmp_path):
 
 
 @pytest.mark.parametrize('options, code, message', [
+    (['--kl-warmup', '-1'], 2, 'number of epochs, 0 or more'),
     (['--factor', 'nose'], 2, "invalid choice: 'nose'"), (['--epochs', '0'], 2, 'invalid positive int'),
     (['--lr', 'nan'], 2, 'invalid positive float'), (['--seed', '-1'], 2, 'invalid seed'),
     (['--datapath', 'nowhere'], 1, 'nowhere: no such folder'), (['--datapath', '.'], 1, 'no .mat file')])

@@ -22,7 +22,8 @@ SAVE_EVERY = 5          # epochs
 KEEP = 5                # checkpoints
 HELD_OUT = 0.05         # part of the samples that --val keeps aside
 SETTINGS, RESULT, LOG, SKIPPED = 'training.json', 'trained.json', 'log.jsonl', 'skipped.txt'
-MUST_MATCH = ('samples', 'batch_size', 'seed', 'val', 'cross_entropy_loss', 'lr', 'lr_epochs', 'lr_fac')
+COLLAPSED = 0.05        # explained variance below this: the latents carry nothing
+MUST_MATCH = ('samples', 'batch_size', 'seed', 'val', 'cross_entropy_loss', 'kl_warmup', 'lr', 'lr_epochs', 'lr_fac')
 EPILOG = """
 The result is found by sampling and training when --output-path is vae/weights of the project (or the folder that the
 environment variable DISCO_VAE_WEIGHTS_DIR names). Checkpoints of every fifth and the last epoch go to
@@ -59,6 +60,9 @@ def parse_options(arguments=None):
     add('--lr-epochs', 'epochs between two decays of the learning rate', type=_positive(int), default=150, metavar='N')
     add('--lr-fac', 'factor of each decay', type=_positive(float), default=0.5, metavar='X')
     add('--cross-entropy-loss', 'cross-entropy as generation loss, for coefficients in [0, 1]', action='store_true')
+    add('--kl-warmup', 'epochs until the KL divergence has its full weight (none in the first half of them), against a '
+        'collapse of the latents where most coefficients hardly vary; 0: full from the start, as released',
+        type=_epochs, default=0, metavar='N')
     add('--val', 'keep 5%% of the samples aside and report the reconstruction on them; they are not trained on',
         action='store_true')
     add('--seed', 'of first weights, order of samples, noise and the choice of --val', type=_seed, default=0,
@@ -82,6 +86,16 @@ def _positive(kind):
         return value
     parse.__name__ = f'positive {kind.__name__}'
     return parse
+
+
+def _epochs(text):
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
+
+
+_epochs.__name__ = 'number of epochs, 0 or more'
 
 
 def _seed(text):
@@ -231,10 +245,10 @@ class _Stop:
 
 def _train_epoch(trainer, epoch, options, log, bar):
     """One epoch with its log entries; the mean loss. UserError when the loss is no longer finite."""
-    from vae.trainer import TERMS
+    from vae.trainer import TERMS, kl_weight
     rate = options.lr * options.lr_fac ** (epoch // options.lr_epochs)
     step, total = trainer.global_step + 1, 0.0
-    for terms in trainer.train_epoch(epoch, rate):
+    for terms in trainer.train_epoch(epoch, rate, kl_weight(epoch, options.kl_warmup)):
         loss = float(terms[:, 2].astype(np.float64).sum())
         if not np.isfinite(terms).all():
             raise UserError(f'the loss is no longer finite in epoch {epoch}: training of {options.factor} diverged; '
@@ -280,6 +294,12 @@ def _describe(what, report):
     explained = report['explained_variance']
     explained = 'none to explain' if explained is None else f'{100 * explained:.2f}%'
     return f'{what}: RMS {report["rms"]:.5f}, explained variance {explained}, KL {report["kl"]:.3f}'
+
+
+def _warn_if_collapsed(report, options):
+    if report['explained_variance'] is not None and report['explained_variance'] < COLLAPSED:
+        print('warning: the latents carry nothing (posterior collapse): every sample is the mean; train anew with '
+              f'--no-resume --kl-warmup {max(20, 2 * options.kl_warmup)}', file=sys.stderr)
 
 
 def _index_hash(prefix):
@@ -346,6 +366,7 @@ def _run(options, folders, samples, held_out, num_skipped):
         return 128 + signal.SIGINT
     result = dict(settings, skipped=num_skipped, training=reports.training(), held_out=reports.held_out())
     print(_describe('training data', result['training']))
+    _warn_if_collapsed(result['training'], options)
     if options.val:
         print(_describe('held out', result['held_out']))
     _publish(folders, max(first, options.epochs) - 1, result)

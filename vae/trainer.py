@@ -19,6 +19,15 @@ EVALUATION_BATCH = 4096
 TERMS = ('kl_loss', 'gen_loss', 'loss', 'gamma')
 
 
+def kl_weight(epoch, warmup):
+    """Weight of the KL divergence in `epoch`: 0 for the first half of `warmup` epochs, then rising to 1.
+
+    Where most coefficients hardly vary (the synthetic world), full weight from the start teaches the decoder to ignore
+    the latents before gamma has shrunk, and nothing brings them back (posterior collapse). 0: weight 1 throughout.
+    """
+    return min(1.0, max(0.0, 2 * epoch / warmup - 1)) if warmup else 1.0
+
+
 class Trainer:
     """Encoder, decoder and Adam of factor `name` in the default graph; methods need the default session.
 
@@ -56,6 +65,7 @@ class Trainer:
         """The op that trains on one block of batches; TERMS of each of its steps."""
         self._rows = tf.placeholder(tf.int32, [None, self.batch_size])
         self._rate = tf.placeholder(tf.float32, [])
+        self._kl_weight = tf.placeholder(tf.float32, [])
         beta1, beta2, step = [self.state[f'{self.name}/{key}'] for key in ('beta1_power', 'beta2_power', 'global_step')]
         count = tf.shape(self._rows)[0]
         seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(step.read_value(), tf.int64)])
@@ -83,7 +93,7 @@ class Trainer:
         # Resource variables are read here, in the loop: a read outside would give every step the block's first values.
         weights = OrderedDict((name, variable.read_value()) for name, variable in self.weights.items())
         kl, generation = model.losses(x, noise, self.name, weights, self.cross_entropy)
-        gradients = tf.gradients(kl + generation, list(weights.values()))
+        gradients = tf.gradients(self._kl_weight * kl + generation, list(weights.values()))
         updates = []
         for name, gradient in zip(weights, gradients):
             if gradient is not None:        # loggamma_x has none under the cross-entropy loss
@@ -112,12 +122,16 @@ class Trainer:
         order = np.random.RandomState([self.seed, epoch]).permutation(self.num_samples)
         return np.resize(order, [self.steps_per_epoch, self.batch_size]).astype(np.int32)
 
-    def train_epoch(self, epoch, rate):
-        """Generator: train on all samples once, at learning rate `rate`; yields TERMS of each block, [steps, 4]."""
+    def train_epoch(self, epoch, rate, kl_weight=1.0):
+        """Generator: train on all samples once, at learning rate `rate`; yields TERMS of each block, [steps, 4].
+
+        kl_weight: of the KL divergence in what is minimised; TERMS are the paper's, whatever it is.
+        """
         rows = self.epoch_rows(epoch)
         for start in range(0, len(rows), BLOCK):
             terms, _ = tfutil.run([self._terms, self._train],
-                                  {self._rows: rows[start:start + BLOCK], self._rate: rate})
+                                  {self._rows: rows[start:start + BLOCK], self._rate: rate,
+                                   self._kl_weight: kl_weight})
             yield terms
 
     def evaluate(self, x, centre):
