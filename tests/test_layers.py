@@ -16,8 +16,9 @@ ROWS = {        # longest matching prefix decides; rows as in the table
     'training.networks_parser': 3, 'training.networks_frozen': 3, 'training.networks_small': 3,
     'training.parser_warp': 3, 'training.dataset': 3,
     'synthetic.face_model': 3, 'synthetic.photos': 3, 'synthetic': 3,
-    'training': 4, 'training.perception': 4, 'synthetic.experts': 4,
+    'training': 4, 'training.perception': 4,
     'training.objectives': 5, 'metrics': 5,
+    'synthetic.experts': 5, 'synthetic.expert_lessons': 5, 'synthetic.expert_photos': 5,
     'training.training_loop': 6,
     'vae.demo': 7, 'benchmarks': 7, 'benchmarks.common': 0,
 }
