@@ -61,10 +61,9 @@ def _blur(x, blur_filter):
 
 def _levels(resolution):
     """log2 of the resolution."""
-    level = int(np.log2(resolution))
-    if resolution != 2 ** level or resolution < 4:
-        raise UserError(f'resolution {resolution}: expected a power of two, at least 4')
-    return level
+    if resolution not in [2 ** level for level in range(2, 13)]:
+        raise UserError(f'resolution {resolution!r}: expected a power of two from 4 to 4096')
+    return int(np.log2(resolution))
 
 
 def _feature_counts(fmap_base, fmap_decay, fmap_max):
@@ -98,7 +97,7 @@ def _lod_variable():
 
 # ---- generator
 
-@register_build_func(shares_options_with=_G_FAMILY)
+@register_build_func(shares_options_with=_G_FAMILY, components=dict(synthesis='G_synthesis', mapping='G_mapping'))
 def G_style(
         latents_in,                     # [N, latent_size] coefficients and noise vector
         labels_in,                      # [N, label_size]
@@ -168,6 +167,8 @@ def G_mapping(
     latents_in.set_shape([None, latent_size])
     labels_in.set_shape([None, label_size])
     act, gain = _nonlinearity(mapping_nonlinearity)
+    if not 1 <= mapping_layers <= 64:
+        raise UserError(f'mapping_layers {mapping_layers}: expected 1 to 64')
     x = latents_in if coeff_scale is None else latents_in * _coeff_scale(coeff_scale, latent_size)
     if label_size:
         with tf.variable_scope('LabelConcat'):

@@ -24,6 +24,8 @@ _BUILD_MODULES = ['training.networks_stylegan']
 # An old installation executes this text to find a network's build function, and so takes its own.
 _BUILD_MODULE_SRC = 'from training.networks_stylegan import D_basic, G_mapping, G_style, G_synthesis\n'
 
+_MAX_VALUES = 1 << 28       # of one network's own variables; a 1024x1024 generator has 26 million
+
 # Keyword arguments that Network itself hands to every build function.
 _FRAMEWORK_KWARGS = ('components', 'is_template_graph')
 
@@ -33,25 +35,28 @@ class _Builder(NamedTuple):
     inputs: List[str]           # positional parameters without default: the network's inputs
     options: List[str]          # parameters with default
     family: Tuple[str, ...]     # functions whose options are accepted too, because they share one dict
+    components: Dict[str, str]  # name -> build function of the sub-networks
 
 
 _builders: Dict[str, _Builder] = {}
 
 
-def register_build_func(shares_options_with: Tuple[str, ...] = ()) -> Callable[[Any], Any]:
+def register_build_func(shares_options_with: Tuple[str, ...] = (),
+                        components: Optional[Dict[str, str]] = None) -> Callable[[Any], Any]:
     """Decorator: make a function known as a build function under its own name.
 
     Its parameters without default are the network's inputs, tensors [N, ...]; those with default are its options.
-    It receives `components`, an EasyDict to fill with sub-networks, and `is_template_graph`; it returns one tensor or
-    a tuple. Options of the functions named in `shares_options_with` are accepted and left to them: such a function
-    takes `**_others`.
+    It also takes `components`, an EasyDict to fill with the sub-networks named here (name -> build function) that are
+    not in it yet, and `is_template_graph`; it returns one tensor or a tuple. Options of the functions named in
+    `shares_options_with` are accepted and left to them: such a function takes `**_others`.
     """
     def register(func: Callable[..., Any]) -> Callable[..., Any]:
         parameters = list(inspect.signature(func).parameters.values())
         named = [p for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD and p.name not in _FRAMEWORK_KWARGS]
         inputs = [p.name for p in named if p.default is p.empty]
         options = [p.name for p in named if p.default is not p.empty]
-        _builders[func.__name__] = _Builder(func, inputs, options, tuple(shares_options_with))
+        _builders[func.__name__] = _Builder(func, inputs, options, tuple(shares_options_with),
+                                            components or {})
         return func
     return register
 
@@ -76,6 +81,17 @@ def _check_options(name: str, builder: _Builder, options: Dict[str, Any]) -> Non
         raise UserError(f'{name}: unknown option {", ".join(unknown)}; it takes {", ".join(sorted(known))}')
 
 
+def _check_components(name: str, builder: _Builder, options: Dict[str, Any], states: Dict[str, NetworkState]) -> None:
+    for key, state in states.items():
+        if builder.components.get(key) != state.build_func_name:
+            raise UserError(f'network {name!r}: stored component {key} ({state.build_func_name}) is unknown; it has '
+                            f'{", ".join(f"{k} ({v})" for k, v in builder.components.items()) or "none"}')
+        different = [k for k, v in state.static_kwargs.items() if k in options and _key(options[k]) != _key(v)]
+        if different:
+            raise UserError(f'network {name!r}: its stored component {key} has other values of {", ".join(different)} '
+                            'than the network itself; the file is inconsistent')
+
+
 def _key(value: Any) -> Any:
     """A hashable stand-in for an argument, equal for equal arguments."""
     if isinstance(value, dict):
@@ -85,6 +101,10 @@ def _key(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.shape, value.dtype.str, value.tobytes()
     return value
+
+
+def _size(variable: Any) -> int:
+    return variable.shape.num_elements()
 
 
 class _RunGraph(NamedTuple):
@@ -115,6 +135,7 @@ class Network:
         """Make the variables, and a template graph that tells the shapes of the outputs."""
         self.build_func_name, self._builder = _find_builder(func_name)
         _check_options(f'network {name!r} ({self.build_func_name})', self._builder, static_kwargs)
+        _check_components(name, self._builder, static_kwargs, component_states)
         self.name = name
         self.static_kwargs = EasyDict(static_kwargs)
         self.components = EasyDict()
@@ -157,6 +178,9 @@ class Network:
         for key, component in self.components.items():
             self.vars.update((f'{key}/{local}', v) for local, v in component.vars.items())
         self.trainables = OrderedDict((local, v) for local, v in self.vars.items() if v.trainable)
+        values = sum(_size(v) for v in self.own_vars.values())
+        if values > _MAX_VALUES:
+            raise UserError(f'network {self.name!r} would hold {values} values; at most {_MAX_VALUES} are supported')
 
     def get_output_for(self, *inputs: Any, return_as_list: bool = False, **dynamic_kwargs: Any) -> Any:
         """Evaluate on tensors with the network's own variables -> a tensor, or a list of them.
@@ -311,7 +335,11 @@ class Network:
         """
         tfutil.assert_tf_initialized()
         net = cls.__new__(cls)
-        net._build(state.name, state.build_func_name, state.static_kwargs, state.components)
+        try:
+            net._build(state.name, state.build_func_name, state.static_kwargs, state.components)
+        except (TypeError, ValueError, OverflowError) as error:
+            reason = str(error).strip().partition('\n')[0]
+            raise UserError(f'network {state.name!r}: stored options do not make a {state.build_func_name}: {reason}')
         net._check_state(state)
         stored = dict(state.variables)
         fresh = [v for key in net.components if key not in state.components for v in net.components[key].vars.values()]
@@ -335,10 +363,10 @@ class Network:
     @property
     def num_params(self) -> int:
         """Number of trainable values."""
-        return sum(int(np.prod(v.shape.as_list())) for v in self.trainables.values())
+        return sum(_size(v) for v in self.trainables.values())
 
     def summary(self) -> str:
         """A table of the variables: local name, shape, number of values; the last line is the trainable total."""
-        lines = [f'{local:<40} {str(v.shape.as_list()):<20} {int(np.prod(v.shape.as_list())):>10}'
+        lines = [f'{local:<40} {str(v.shape.as_list()):<20} {_size(v):>10}'
                  + ('' if local in self.trainables else '  fixed') for local, v in self.vars.items()]
         return '\n'.join([f'{self.name} ({self.build_func_name})'] + lines + [f'trainable: {self.num_params}'])

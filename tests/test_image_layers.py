@@ -1,0 +1,199 @@
+"""Image layers: cheap forms against plain NumPy, in every data format, with first and second derivatives."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dnnlib.tflib import layers
+from dnnlib.tflib.compat import IS_TF1, gpu_names, tf
+from tests.common import assert_close, relative_l2
+
+NO_NCHW = pytest.mark.skipif(IS_TF1 and not gpu_names(), reason='TensorFlow 1.15 has no NCHW convolution on CPUs')
+RANDOM = np.random.RandomState(3)
+
+
+@pytest.fixture(params=['NHWC', pytest.param('NCHW', marks=NO_NCHW)])
+def data_format(request):
+    with layers.use_data_format(request.param):
+        yield request.param
+
+
+def _array(*shape):
+    return RANDOM.randn(*shape).astype(np.float32)
+
+
+def _apply(session, function, x, *others):
+    """function on NCHW arrays -> NCHW array."""
+    return session.run(layers.to_nchw(function(layers.from_nchw(tf.constant(x)), *map(tf.constant, others))))
+
+
+# ---- plain NumPy, NCHW
+
+def _conv(x, kernel):
+    height, width = x.shape[2:]
+    margin = kernel.shape[0] // 2
+    padded = np.pad(x, [(0, 0), (0, 0), (margin, margin), (margin, margin)], 'constant')
+    return sum(np.einsum('nchw,cd->ndhw', padded[:, :, i:i + height, j:j + width], kernel[i, j])
+               for i in range(kernel.shape[0]) for j in range(kernel.shape[1]))
+
+
+def _up(x):
+    return x.repeat(2, axis=2).repeat(2, axis=3)
+
+
+def _down(x):
+    return x.reshape(x.shape[0], x.shape[1], x.shape[2] // 2, 2, x.shape[3] // 2, 2).mean(axis=(3, 5))
+
+
+def _blur(x):
+    kernel = np.outer([1, 2, 1], [1, 2, 1])[:, :, np.newaxis, np.newaxis] / 16 * np.eye(x.shape[1])
+    return _conv(x, kernel)
+
+
+def _stddev(x, group, features=1):
+    count, channels = x.shape[:2]
+    groups = count // group
+    out = np.zeros([count, features] + list(x.shape[2:]))
+    for i in range(count):
+        members = x[i % groups::groups]
+        std = np.sqrt(members.var(axis=0) + 1e-8)
+        out[i] = std.reshape(features, -1).mean(axis=1)[:, np.newaxis, np.newaxis]
+    return np.concatenate([x, out], axis=1)
+
+
+# ---- values
+
+@pytest.mark.parametrize('size', [(4, 4), (2, 6), (64, 34)])
+def test_upscale_conv(tf_session, data_format, size):
+    """The small-image form and the transposed convolution are both upscale, then convolve."""
+    x, kernel = _array(2, 3, *size), _array(3, 3, 3, 5)
+    assert_close(_apply(tf_session, layers.upscale_conv2d, x, kernel), _conv(_up(x), kernel), atol=2e-5)
+    assert_close(_apply(tf_session, lambda x, k: layers.conv2d(layers.upscale2d(x), k), x, kernel),
+                 _conv(_up(x), kernel), atol=2e-5)
+
+
+def test_conv_downscale(tf_session, data_format):
+    x, kernel = _array(2, 3, 8, 6), _array(3, 3, 3, 5)
+    assert_close(_apply(tf_session, layers.conv_downscale2d, x, kernel), _down(_conv(x, kernel)), atol=2e-5)
+
+
+def test_blur(tf_session, data_format):
+    x = _array(2, 3, 5, 4)
+    assert_close(_apply(tf_session, layers.blur2d, x), _blur(x), atol=1e-6)
+    inside = _apply(tf_session, layers.blur2d, np.ones([1, 1, 5, 5], np.float32))
+    assert_close(inside[0, 0, 1:-1, 1:-1], np.ones([3, 3], np.float32), atol=1e-7)
+    assert_close(inside[0, 0, 0, 0], 9 / 16, atol=1e-7)         # zeros outside
+
+
+@pytest.mark.parametrize('factor', [1, 2, 4])
+def test_upscale_and_downscale(tf_session, data_format, factor):
+    x = _array(2, 3, 4, 8)
+    big = _apply(tf_session, lambda x: layers.upscale2d(x, factor), x)
+    assert_close(big, x.repeat(factor, axis=2).repeat(factor, axis=3))
+    assert_close(_apply(tf_session, lambda x: layers.downscale2d(x, factor), big), x, atol=1e-6)
+
+
+@pytest.mark.parametrize('offset', [0, 1000])
+def test_instance_norm(tf_session, data_format, offset):
+    """Also with a mean much larger than the deviation."""
+    x, scale, shift = _array(2, 3, 16, 16) + np.float32(offset), _array(2, 3), _array(2, 3)
+    centred = x.astype(np.float64) - x.mean(axis=(2, 3), keepdims=True, dtype=np.float64)
+    plain = centred / np.sqrt((centred ** 2).mean(axis=(2, 3), keepdims=True) + 1e-8)
+    tolerance = 2e-6 if offset == 0 else 2e-3
+    assert_close(_apply(tf_session, layers.instance_norm, x), plain, atol=tolerance)
+    styled = plain * scale[:, :, np.newaxis, np.newaxis] + shift[:, :, np.newaxis, np.newaxis]
+    assert_close(_apply(tf_session, layers.instance_norm, x, scale, shift), styled, atol=2 * tolerance)
+
+
+def test_instance_norm_of_flat_channels(tf_session, data_format):
+    x = np.full([1, 2, 8, 8], 0.3, np.float32)
+    assert np.abs(_apply(tf_session, layers.instance_norm, x)).max() < 1e-2
+
+
+def test_pixel_norm(tf_session, data_format):
+    x = _array(2, 3, 4, 5)
+    assert_close(_apply(tf_session, layers.pixel_norm, x), x / np.sqrt((x ** 2).mean(axis=1, keepdims=True) + 1e-8),
+                 atol=1e-6)
+
+
+@pytest.mark.parametrize('batch', [1, 2])
+def test_noise_and_bias(tf_session, data_format, batch):
+    x, noise, weight, bias = _array(2, 3, 4, 5), _array(batch, 1, 4, 5), _array(3), _array(3)
+    with tf.name_scope('test'):
+        result = _apply(tf_session, layers.add_noise_and_bias, x, noise, weight, bias)
+    assert_close(result, x + noise * weight[:, np.newaxis, np.newaxis] + bias[:, np.newaxis, np.newaxis], atol=1e-6)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 13), st.integers(1, 5), st.sampled_from([1, 2, 4]), st.booleans())
+def test_minibatch_stddev(count, limit, features, static):
+    x = _array(count, 4, 3, 2)
+    group = max(size for size in range(1, limit + 1) if count % size == 0)
+    with tf.Graph().as_default(), tf.Session() as session, layers.use_data_format('NHWC'):
+        inputs = tf.placeholder(tf.float32, [count if static else None, 4, 3, 2])
+        y = layers.to_nchw(layers.minibatch_stddev(layers.from_nchw(inputs), limit, features))
+        assert y.shape.as_list()[1:] == [4 + features, 3, 2]
+        assert_close(session.run(y, {inputs: x}), _stddev(x, group, features), atol=2e-6)
+
+
+# ---- derivatives
+
+KERNEL = _array(3, 3, 2, 3)
+
+DIFFERENTIABLE = {
+    'blur2d': layers.blur2d,
+    'upscale2d': layers.upscale2d,
+    'downscale2d': layers.downscale2d,
+    'upscale_conv2d': lambda x: layers.upscale_conv2d(x, tf.constant(KERNEL)),
+    'conv_downscale2d': lambda x: layers.conv_downscale2d(x, tf.constant(KERNEL)),
+    'leaky_relu': layers.leaky_relu,
+    'instance_norm': layers.instance_norm,
+    'minibatch_stddev': layers.minibatch_stddev,
+}
+
+
+def _directional(session, values, x, point, direction, step):
+    """Central difference of `values` along `direction`, as float64."""
+    plus, minus = [session.run(values, {x: (point + s * step * direction).astype(np.float32)}).astype(np.float64)
+                   for s in (1, -1)]
+    return (plus - minus) / (2 * step)
+
+
+@pytest.mark.parametrize('name', list(DIFFERENTIABLE))
+def test_derivatives(tf_session, data_format, name):
+    """First and second derivatives against differences: of f = sum of tanh(layer(x)), and of |grad f|^2 as in R1."""
+    x = tf.placeholder(tf.float32, [2, 2, 6, 6])
+    value = tf.reduce_sum(tf.tanh(layers.to_nchw(DIFFERENTIABLE[name](layers.from_nchw(x)))))
+    first = tf.gradients(value, x)[0]
+    penalty = tf.reduce_sum(tf.square(first))
+    second = tf.gradients(penalty, x)[0]
+    point, direction = _array(2, 2, 6, 6), _array(2, 2, 6, 6)
+    point = np.abs(point) + 0.2                 # away from the kinks: of leaky ReLU at 0,
+    point[1] *= -1                              # of the deviation where two images are equal
+    for target, gradient in ((value, first), (penalty, second)):
+        expected = _directional(tf_session, target, x, point, direction, 1e-2)
+        actual = (tf_session.run(gradient, {x: point}).astype(np.float64) * direction).sum()
+        assert abs(actual - expected) < 2e-2 * max(abs(expected), 1)
+
+
+def test_blur_is_its_own_transpose(tf_session, data_format):
+    x, dy = _array(2, 3, 5, 4), tf.placeholder(tf.float32, [2, 3, 5, 4])
+    inputs = tf.constant(x)
+    gradient = tf.gradients(layers.to_nchw(layers.blur2d(layers.from_nchw(inputs))), inputs, dy)[0]
+    direction = _array(2, 3, 5, 4)
+    assert_close(tf_session.run(gradient, {dy: direction}), _blur(direction), atol=1e-6)
+    again = tf.gradients(gradient, dy, tf.constant(x))[0]       # linear in dy: its derivative is a blur too
+    assert_close(tf_session.run(again), _blur(x), atol=1e-6)
+
+
+def test_kernel_gradients_of_cheap_forms(tf_session, data_format):
+    """Kernels of the merged convolutions get the gradients of the plain ones."""
+    for cheap, plain, size in [
+            (layers.upscale_conv2d, lambda x, k: layers.conv2d(layers.upscale2d(x), k), 5),
+            (layers.upscale_conv2d, lambda x, k: layers.conv2d(layers.upscale2d(x), k), 40),
+            (layers.conv_downscale2d, lambda x, k: layers.downscale2d(layers.conv2d(x, k)), 8)]:
+        x, kernel = layers.from_nchw(tf.constant(_array(2, 3, size, size))), tf.constant(_array(3, 3, 3, 4))
+        gradients = [tf.gradients(tf.reduce_sum(tf.tanh(f(x, kernel))), [kernel, x]) for f in (cheap, plain)]
+        for one, other in zip(*tf_session.run(gradients)):
+            assert relative_l2(one, other) < 1e-4
