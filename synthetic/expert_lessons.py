@@ -62,6 +62,7 @@ class Recon(Lesson):
     name, network = 'recon', 'small_recon'
 
     def build(self, options):
+        """Placeholders, network, loss: squared errors in units of the spread, group by group, and landmarks."""
         images = tf.placeholder(tf.float32, [None, options.size, options.size, 3])
         coeff = tf.placeholder(tf.float32, [None, factors.NUM_RECON])
         points = tf.placeholder(tf.float32, [None, 68, 2])
@@ -80,14 +81,17 @@ class Recon(Lesson):
         self.shown = [tf.reduce_mean(tf.norm(distance, axis=2))] + tf.unstack(self._group_errors)
 
     def describe(self, means):
+        """Means of `shown` in words."""
         groups = ' '.join(f'{name[:3]} {value:.2f}' for (name, _, _), value in zip(GROUPS, means[1:]))
         return f'landmarks {means[0]:.2f} px, {groups}'
 
     def statistics(self, album):
+        """The spread of the album, for the network and the loss."""
         mean, spread = seen_statistics(album)
         return {self._mean: mean, self._spread: spread}
 
     def batch(self, album, random, options):
+        """Pictures [N, S, S, 3], coefficients [N, 257] and landmarks [N, 68, 2] of what they show."""
         rows = [self._example(album, random, int(i), options.size)
                 for i in random.randint(len(album.coeff), size=options.batch)]
         return [np.stack(column) for column in zip(*rows)]
@@ -163,6 +167,7 @@ class Identity(Lesson):
     name, network = 'id', 'small_id'
 
     def build(self, options):
+        """Placeholders, network, loss: who is whose partner by the cosines, and the coefficients."""
         images = tf.placeholder(tf.float32, [None, options.size, options.size, 3])      # pairs: 0 and 1, 2 and 3, ...
         coeff = tf.placeholder(tf.float32, [None, factors.NUM_RECON])
         self.inputs = (images, coeff)
@@ -187,13 +192,16 @@ class Identity(Lesson):
         self.shown = [apart, told, same]
 
     def describe(self, means):
+        """Means of `shown` in words."""
         return f'contrast {means[0]:.3f}, coefficients {means[1]:.3f}, cosine of a person {means[2]:.3f}'
 
     def statistics(self, album):
+        """Mean and spread of the coefficients of identity."""
         mean, spread = seen_statistics(album)
         return {self._mean: mean[IDENTITY], self._spread: spread[IDENTITY]}
 
     def batch(self, album, random, options):
+        """Pictures [N, S, S, 3], neighbours of one person, and coefficients [N, 257]."""
         people = random.choice(len(album.coeff) // expert_photos.PER_PERSON, options.batch // 2, replace=False)
         pictures, rows = [], []
         for person in people:
@@ -255,6 +263,7 @@ class Parser(Lesson):
     name, network = 'parser', 'small_parser'
 
     def build(self, options):
+        """Placeholders, network, loss: cross-entropy of the shares."""
         images = tf.placeholder(tf.float32, [None, options.size, options.size, 3])
         shares = tf.placeholder(tf.float32, [None, options.size, options.size, networks_small.CLASSES])
         self.inputs = (images, shares)
@@ -264,9 +273,11 @@ class Parser(Lesson):
         self.shown = [self.loss, tf.reduce_mean(tf.cast(tf.equal(hair(logits), hair(shares)), tf.float32))]
 
     def describe(self, means):
+        """Means of `shown` in words."""
         return f'loss {means[0]:.3f}, hair right {100 * means[1]:.1f}%'
 
     def batch(self, album, random, options):
+        """Pictures [N, S, S, 3] and shares of the classes [N, S, S, 3]."""
         rows = np.arange(len(album.coeff))
         rows = random.choice(rows[has_render(rows)], options.batch)
         pictures, shares = [], []

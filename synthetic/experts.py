@@ -39,6 +39,8 @@ def parse_options(arguments=None):
         help='other photos, to measure with (default: %(default)s)')
     add('--kimg', metavar='N', type=float, help='thousands of pictures to show each network (default: '
         + ', '.join(f'{KIMG[name]} {name}' for name in NETWORKS) + ')')
+    add('--minutes', metavar='T', type=float, help='be done after so many minutes of training per network, however few '
+        'pictures that is (default: no such limit)')
     add('--size', metavar='PIXELS', type=int, default=64, help='width and height of what the networks see '
         '(default: %(default)s)')
     add('--width', metavar='N', type=int, default=24, help='channels of the first layer (default: %(default)s)')
@@ -60,6 +62,7 @@ def _check_options(parser, options):
               (options.width >= 4 and options.width % 2 == 0, f'--width {options.width}: an even number from 4 on'),
               (options.batch >= 4 and options.batch % 2 == 0, f'--batch {options.batch}: an even number from 4 on'),
               (options.kimg is None or options.kimg > 0, f'--kimg {options.kimg}: more than 0'),
+              (options.minutes is None or options.minutes > 0, f'--minutes {options.minutes}: more than 0'),
               (options.rate > 0, f'--rate {options.rate}: more than 0'),
               (options.threads is None or options.threads > 0, f'--threads {options.threads}: at least 1'),
               (options.save_minutes > 0, f'--save_minutes {options.save_minutes}: more than 0'))
@@ -88,10 +91,12 @@ class _Interrupt:
 
 
 def train(lesson, album, options, state):
-    """Train a network until it has seen `kimg` thousand pictures; {name: trained array}.
+    """Train a network until it has seen `kimg` thousand pictures or its minutes are over.
 
-    lesson: one of synthetic.expert_lessons. state: checkpoint to save to and to go on from. Raises KeyboardInterrupt
-    after saving, UserError when the state belongs to another network.
+    Returns ({name: trained array}, thousands of pictures seen).
+
+    lesson: one of synthetic.expert_lessons. state: checkpoint to save to and to go on from. KeyboardInterrupt comes
+    after saving; UserError when the state belongs to another network.
     """
     from dnnlib.tflib import checkpoints, tfutil
     from dnnlib.tflib.compat import tf
@@ -109,7 +114,16 @@ def train(lesson, album, options, state):
         save = lambda: checkpoints.save(state, {v.op.name: v for v in tf.global_variables()})
         _loop(lesson, album, options, steps, int(tfutil.run(step)), save, (update, rate))
         save()
-        return {v.op.name: tfutil.run(v) for v in lesson.network_variables()}
+        arrays = {v.op.name: tfutil.run(v) for v in lesson.network_variables()}
+        return arrays, int(tfutil.run(step)) * options.batch / 1000
+
+
+def progress(step, first, steps, minutes=None, passed=0.0):
+    """How much of the training is done, 0..1: by steps, or by `passed` of `minutes` since step `first` if that is more.
+    """
+    by_steps = step / steps
+    by_time = first / steps + (1 - first / steps) * passed / minutes if minutes else 0.0
+    return min(max(by_steps, by_time), 1.0)
 
 
 def _loop(lesson, album, options, steps, first, save, training):
@@ -121,17 +135,21 @@ def _loop(lesson, album, options, steps, first, save, training):
     from dnnlib.tflib import tfutil
     update, rate = training
     batch = lambda step: lesson.batch(album, np.random.RandomState([options.seed, step]), options)
-    saved, shown = time.time(), []
+    begun = saved = time.time()
+    shown = []
     bar = tqdm(total=steps * options.batch / 1000, initial=min(first, steps) * options.batch / 1000, unit='kimg',
                mininterval=1, desc=lesson.name, bar_format='{l_bar}{bar}| {n:.1f}/{total:.0f} kimg [{elapsed}<'
                                                            '{remaining}, {rate_fmt}{postfix}]')
     with _Interrupt() as interrupt, concurrent.futures.ThreadPoolExecutor(2) as pool, bar:
         ahead = [pool.submit(batch, step) for step in range(first, min(first + 4, steps))]
         for step in range(first, steps):
+            done = progress(step, first, steps, options.minutes, (time.time() - begun) / 60)
+            if done == 1:
+                break
             feed = lesson.feed(ahead.pop(0).result())
             if step + 4 < steps:
                 ahead.append(pool.submit(batch, step + 4))
-            feed[rate] = options.rate * min(1, (step + 1) / 200) * 0.5 * (1 + np.cos(np.pi * step / steps))
+            feed[rate] = options.rate * min(1, (step + 1) / 200) * 0.5 * (1 + np.cos(np.pi * done))
             shown.append(tfutil.run([update] + lesson.shown, feed)[1:])
             bar.update(options.batch / 1000)
             if len(shown) == REPORT_STEPS:
@@ -182,11 +200,11 @@ def run(options, name):
     held_out = expert_photos.make_album(os.path.join(options.work, 'photos-held-out'), options.held_out, HELD_OUT_SEED)
     lesson = expert_lessons.LESSONS[name]()
     state = os.path.join(options.work, f'{name}-{options.size}-{options.width}-{options.batch}-{options.seed}', 'state')
-    arrays = train(lesson, album, options, state)
+    arrays, kimg = train(lesson, album, options, state)
     checkpoints.save(os.path.join(options.output, lesson.network), compact(arrays))
     entry = dict(network=lesson.network, weights=lesson.network, size=options.size, width=options.width,
                  source='python -m synthetic.experts makes it')
-    made = dict(seed=options.seed, photos=len(album.photos), kimg=options.kimg, batch=options.batch, rate=options.rate)
+    made = dict(seed=options.seed, photos=len(album.photos), kimg=kimg, batch=options.batch, rate=options.rate)
     write_table(options.output, name, entry, None, made)
     accuracy = lesson.measure(perception.load_specs(os.path.join(options.output, TABLE)), held_out)
     write_table(options.output, name, entry, accuracy, made)
@@ -200,6 +218,7 @@ def print_table(name, accuracy):
 
 
 def main():
+    """Train what is asked for and print the accuracies."""
     options = parse_options()
     for folder in (options.output, options.work):
         if os.path.isfile(folder):

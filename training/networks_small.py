@@ -12,7 +12,7 @@ from renderer import factors
 from training.networks_frozen import conv, network_scope, variable
 
 EMBEDDING = 128
-CLASSES = 3             # skin and the rest of the head, background, hair
+CLASSES = 3             # the face as renders show it, everything else, hair
 HAIR = 2                # the channel of hair, as in the large parser
 FIRST_GAIN = 0.2        # of a residual branch
 
