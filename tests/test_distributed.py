@@ -287,6 +287,14 @@ def test_a_worker_alone_and_a_port_in_use():
         thread.join(10)
 
 
+def test_errors_in_one_line(tf_session):
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        tf_session.run(tf.check_numerics(tf.constant(np.nan), 'made up'))
+    assert distributed._one_line(caught.value) == 'InvalidArgumentError: made up : Tensor had NaN values'
+    assert distributed._one_line(ValueError('a\nb')) == 'ValueError: a'
+    assert distributed._one_line(KeyboardInterrupt()) == 'KeyboardInterrupt'
+
+
 # Options and environment.
 
 

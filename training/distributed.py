@@ -6,6 +6,7 @@ A run's processes work in lock-step; each builds the same graph on its own devic
 import contextlib
 import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -35,6 +36,7 @@ class Place(NamedTuple):
 
     @property
     def names(self) -> List[str]:
+        """The processes as messages show them: 'worker 0 (host:port)'."""
         return [f'{job} {index} ({address})' for (job, index), address in zip(self.jobs, self.addresses)]
 
 
@@ -277,11 +279,11 @@ class Cluster:
         if error is None or isinstance(error, SystemExit) and not error.code:
             self.close()
             return
-        reason = (str(error).splitlines() or [''])[0][:300]
+        reason = _one_line(error)
         if isinstance(error, tf.errors.OpError):    # perhaps because another process died: the watch will say so
-            print(f'TensorFlow stopped: {reason}', file=sys.stderr, flush=True)
+            print(f'TensorFlow stopped ({reason})', file=sys.stderr, flush=True)
             self._heartbeat.wait(CALLBACK_SECONDS)
-        self._heartbeat.fail(f'{kind.__name__}: {reason}')
+        self._heartbeat.fail(reason)
 
     def _session_config(self, devices: List[str]) -> Any:
         proto = tfutil.session_config()
@@ -351,6 +353,13 @@ class Vote:
             return values
         # Hosts with more devices count no more than others: means over devices, undone by the weight given here.
         return tfutil.run(self._means, {self._numbers: values / self._weight})[0]
+
+
+def _one_line(error: BaseException) -> str:
+    """Kind and first words of an exception; what TensorFlow 2 tells of the graph comes before them."""
+    text = re.sub(r"(?s)^.*\nNode: '[^\n]*'\n", '', str(error))
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith('From /job:')]
+    return f'{type(error).__name__}: {lines[0][:300]}' if lines else type(error).__name__
 
 
 def _job_device(place: Place, rank: int, replica: bool = True) -> str:
