@@ -102,9 +102,9 @@ def test_warmup_of_the_kl_divergence_keeps_the_latents_alive(tf_session, warmup,
             pass
     report = trainer.evaluate(x, x.mean(axis=0))
     if collapses:
-        assert report['explained_variance'] < 0.05 and report['kl'] < 0.1
+        assert report['explained_variance'] < 0.05 and report['kl'] < 0.1 and report['sampled_spread'] < 0.1
     else:
-        assert report['explained_variance'] > 0.9 and report['kl'] > 5
+        assert report['explained_variance'] > 0.9 and report['kl'] > 5 and 0.8 < report['sampled_spread'] < 1.2
 
 
 def test_cross_entropy_trains_all_but_gamma():
@@ -119,7 +119,7 @@ def test_a_single_sample_has_no_variance_to_explain(tf_session):
     trainer = Trainer('rot', x)
     assert np.isfinite(np.concatenate(list(trainer.train_epoch(0, 1e-3)))).all()
     report = trainer.evaluate(x, x[0])
-    assert report['explained_variance'] is None and 'none to explain' in demo._describe('x', report)
+    assert report['explained_variance'] is None and 'no variance to explain' in demo._describe('x', report)
 
 
 # The script

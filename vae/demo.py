@@ -291,9 +291,10 @@ def _train(trainer, folders, first, options, reports):
 
 
 def _describe(what, report):
-    explained = report['explained_variance']
-    explained = 'none to explain' if explained is None else f'{100 * explained:.2f}%'
-    return f'{what}: RMS {report["rms"]:.5f}, explained variance {explained}, KL {report["kl"]:.3f}'
+    if report['explained_variance'] is None:
+        return f'{what}: RMS {report["rms"]:.5f}, no variance to explain, KL {report["kl"]:.3f}'
+    return (f'{what}: RMS {report["rms"]:.5f}, explained variance {100 * report["explained_variance"]:.2f}%, '
+            f'KL {report["kl"]:.3f}, random samples have {100 * report["sampled_spread"]:.0f}% of its spread')
 
 
 def _warn_if_collapsed(report, options):

@@ -111,6 +111,8 @@ class Trainer:
         residual = self._x - model.decoder(mean, self.name, self.weights)
         count = tf.cast(tf.shape(self._x)[0], tf.float32)
         self._sums = tf.reduce_sum(tf.square(residual)), model.kl_loss(mean, log_sigma) * count
+        self._z = tf.placeholder(tf.float32, [None, num_latents(self.name)])
+        self._decoded = model.decoder(self._z, self.name, self.weights)
 
     @property
     def global_step(self):
@@ -138,7 +140,9 @@ class Trainer:
         """How well samples x [n, coeffs] are reconstructed from the mean of their latents.
 
         centre: [coeffs], the mean against which variance is explained. Returns a dict: rms (of x_hat - x, in the
-        coefficients' units), explained_variance (1 is perfect; None without variance), kl (per sample, in nats).
+        coefficients' units), explained_variance (1 is perfect; None without variance), kl (per sample, in nats),
+        sampled_spread (standard deviation of coefficients decoded from random latents over that of x: what matters
+        for sampling; well below 1 the latents in use are not N(0, 1) together, and samples crowd around the mean).
         """
         squares = kl = 0.0
         for start in range(0, len(x), EVALUATION_BATCH):
@@ -146,7 +150,14 @@ class Trainer:
             squares, kl = squares + float(sums[0]), kl + float(sums[1])
         variance = float(np.square(x - centre, dtype=np.float64).sum())
         return {'rms': (squares / x.size) ** 0.5, 'kl': kl / len(x),
-                'explained_variance': 1 - squares / variance if variance > 0 else None}
+                'explained_variance': 1 - squares / variance if variance > 0 else None,
+                'sampled_spread': self._sampled_spread(x) if variance > 0 else None}
+
+    def _sampled_spread(self, x):
+        """Spread of decoded N(0, 1) latents over the spread of x, over all coefficients together."""
+        z = np.random.RandomState(0).standard_normal([EVALUATION_BATCH, num_latents(self.name)])
+        sampled = tfutil.run(self._decoded, {self._z: z})
+        return float(np.sqrt(sampled.var(axis=0, dtype=np.float64).sum() / x.var(axis=0, dtype=np.float64).sum()))
 
     def save(self, prefix):
         """Write all 60 variables as the checkpoint `prefix`, which the released software can restore too."""
