@@ -62,7 +62,7 @@ CONTRASTIVE_NAMES = OrderedDict([('exp_warp', 'Exp_warp_loss'), ('hair', 'Hair_r
 
 STEPS = ('D', 'G')
 _MAX_DEVICES = 1 << 12
-_LATENTS, _NOISE_VECTOR, _MIRROR, _PAIRS, _OTHERS, _PAIR_NOISE = range(6)       # what a seed is for
+_LATENTS, _NOISE_VECTOR, MIRROR, _PAIRS, _OTHERS, _PAIR_NOISE = range(6)       # what a seed is for
 _NOISE_MAPS, _PURPOSES = 64, 128                                                # noise maps: one number per layer
 
 
@@ -91,8 +91,8 @@ def generator_step(context, G, D, inputs, full, device=0, labels=None):
     full: the full imitative terms (see `is_full`) instead of L1 alone. device: number among all replicas.
     labels: [minibatch, label_size], or None.
     """
-    parts = _generate(context, G, inputs, 'G', device, labels)
-    losses = [tf.reduce_mean(loss.generator_loss(_scores(D, inputs, part.fakes, part.labels))) for part in parts]
+    parts = generate(context, G, inputs, 'G', device, labels)
+    losses = [tf.reduce_mean(loss.generator_loss(scores(D, inputs, part.fakes, part.labels))) for part in parts]
     imitative, terms = imitative_loss(context, parts[0], inputs, full)
     losses.append(imitative)
     if context.stage == 2:
@@ -108,13 +108,13 @@ def discriminator_step(context, G, D, inputs, reals, device=0, labels=None):
     reals: [minibatch, 3, S, S], 0-255, uint8 or float, S the active resolution (see `process_reals`). In stage 2 the
     contrastive fakes have adversarial terms of their own against the same reals, which so count twice.
     """
-    parts = _generate(context, G, inputs, 'D', device, labels)
-    reals = process_reals(reals, inputs.lod, context.resolution, _seed(inputs, 'D', device, _MIRROR))
-    real_scores = _scores(D, inputs, reals, labels)
-    fake_scores = [_scores(D, inputs, part.fakes, part.labels) for part in parts]
+    parts = generate(context, G, inputs, 'D', device, labels)
+    reals = process_reals(reals, inputs.lod, context.resolution, seed_of(inputs, 'D', device, MIRROR))
+    real_scores = scores(D, inputs, reals, labels)
+    fake_scores = [scores(D, inputs, part.fakes, part.labels) for part in parts]
     penalty = tf.reduce_mean(loss.r1_penalty(real_scores, reals))
     about_reals = tf.reduce_mean(loss.real_loss(real_scores)) + penalty * (0.5 * context.settings.r1_gamma)
-    losses = [tf.reduce_mean(loss.fake_loss(scores)) for scores in fake_scores] + [about_reals] * len(parts)
+    losses = [tf.reduce_mean(loss.fake_loss(x)) for x in fake_scores] + [about_reals] * len(parts)
     terms = OrderedDict([('Loss/scores/real', tf.reduce_mean(real_scores)),
                          ('Loss/scores/fake', tf.reduce_mean(tf.concat(fake_scores, axis=0))),
                          ('Loss/r1_penalty', penalty)])
@@ -140,7 +140,7 @@ def imitative_loss(context, batch, inputs, full):
     Renders are drawn at the active resolution, then faded and upscaled as reals are, their masks too.
     """
     render = _rendered(context, batch.coeff, inputs.lod)
-    weights = _imitative_weights(context, inputs, full)
+    weights = imitative_weights(context, inputs, full)
     terms = imitative_terms(list(weights), batch.fakes, render.image, render.mask, context.experts, batch.coeff,
                             render.landmarks, context.faces.landmarks_224)
     total = tf.add_n([terms[name] * weight for name, weight in weights.items()])
@@ -161,8 +161,8 @@ def contrastive_loss(context, pairs):
     return total, OrderedDict((f'Loss/{shown}', terms[name]) for name, shown in CONTRASTIVE_NAMES.items())
 
 
-def _imitative_weights(context, inputs, full):
-    """{term: weight} of the imitative terms that are there."""
+def imitative_weights(context, inputs, full):
+    """{term: weight} of the imitative terms that are there: numbers, L1's a scalar tensor that follows the lod."""
     settings, weights = context.settings, OrderedDict()
     if not full or settings.w_l1_above or settings.full_resolution <= settings.l1_resolution:
         low = active_resolution(context, inputs.lod) <= settings.l1_resolution
@@ -186,7 +186,8 @@ def _as_shown(x_nchw, lod, resolution):
     return x
 
 
-def _scores(D, inputs, pictures, labels):
+def scores(D, inputs, pictures, labels):
+    """The discriminator's scores [N, 1] of pictures [N, 3, R, R] at the fed lod."""
     with _at_lod(inputs, D):
         return D.get_output_for(pictures, labels, is_training=True)
 
@@ -200,7 +201,7 @@ def _at_lod(inputs, net):
 
 # ---- fakes
 
-def _generate(context, G, inputs, step, device, labels):
+def generate(context, G, inputs, step, device, labels):
     """The Batches of one step: the imitative one and, in stage 2, that of the two pairs.
 
     The generator makes them in one go: its pictures do not depend on each other.
@@ -211,7 +212,7 @@ def _generate(context, G, inputs, step, device, labels):
         labels = tf.concat([labels, tf.gather(labels, [0, 0, 1, 1] % tf.shape(labels)[0])], axis=0)
     with _at_lod(inputs, G):
         fakes = G.get_output_for(tf.concat([coeff, noise], axis=1), labels, is_training=True,
-                                 noise_seed=_seed(inputs, step, device, _NOISE_MAPS))
+                                 noise_seed=seed_of(inputs, step, device, _NOISE_MAPS))
     if context.stage == 1:
         return [Batch(coeff, fakes, labels)]
     first = [x if x is None else x[:inputs.minibatch] for x in (coeff, fakes, labels)]
@@ -225,7 +226,7 @@ def draw(context, inputs, step, device=0):
     M is the minibatch; in stage 2 four more rows follow, those of `pair_latents`.
     """
     def normal(rows, columns, purpose):
-        return tf.random.stateless_normal(tf.stack([rows, columns]), _seed(inputs, step, device, purpose))
+        return tf.random.stateless_normal(tf.stack([rows, columns]), seed_of(inputs, step, device, purpose))
 
     latents = normal(inputs.minibatch, NUM_LATENTS, _LATENTS)
     noise = normal(inputs.minibatch, context.noise_dim, _NOISE_VECTOR)
@@ -256,8 +257,8 @@ def _pair_rows(x):
     return x
 
 
-def _seed(inputs, step, device, purpose):
-    """[2] int64, another one for each run, number of images shown, step, device and purpose."""
+def seed_of(inputs, step, device, purpose):
+    """[2] int64, another one for each run seed, image counter, step, device and purpose (a number below 128)."""
     if not 0 <= device < _MAX_DEVICES:
         raise ValueError(f'device {device}: 0 to {_MAX_DEVICES - 1} expected')
     place = (STEPS.index(step) * _MAX_DEVICES + device) * _PURPOSES + purpose
