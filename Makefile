@@ -12,9 +12,14 @@ phase = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start ))
 
 .PHONY: demo test soak lint bench clean python
 
+# No trained model comes with the project yet: random weights show how the commands behave.
 demo: $(VENV)/.run
+	@mkdir -p demo_images && cp tests/data/generator/networks.pkl demo_images/random-weights.pkl
 	@for factor in all expression lighting pose; do \
-	  $(RUN) generate_images.py --factor $$factor --subject 4 --variation 6 --outdir demo_images/$$factor --grid || exit 1; done
+	  $(RUN) generate_images.py --model demo_images/random-weights.pkl --vae_weights demo/vae --factor $$factor \
+	    --subject 4 --variation 6 --outdir demo_images/$$factor --grid || exit 1; done
+	@echo "Look at demo_images/{all,expression,lighting,pose}/grid.png: a row is a subject. The generator is untrained, so"
+	@echo "these are textures, not faces; give generate_images.py a trained --model for faces."
 
 test: $(VENV)/.test
 	$(call phase,tests on Python $(VERSION),$(RUN) -m pytest -m "not slow" -n $(JOBS) --dist loadfile)
