@@ -18,6 +18,7 @@ DEMO_OPTIONS = dict(num_channels=3, fmap_base=1024, fmap_max=64)        # the sm
 
 
 def parse_args():
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--part', choices=PARTS, action='append', help='what to measure; repeatable (default: all)')
     parser.add_argument('--repeats', type=int, default=5, help='timed runs of each (default: %(default)s)')
@@ -27,6 +28,7 @@ def parse_args():
 
 
 def main():
+    """Measure what the options name."""
     args = parse_args()
     from dnnlib.tflib import tfutil
     from dnnlib.tflib.compat import VERSION, gpu_names, tf

@@ -183,6 +183,7 @@ def _mouth_landmarks():
 
 
 def main():
+    """Command line -> the head as files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--save_path', metavar='DIR', required=True, help='folder to write into (no default)')
     args = parser.parse_args()

@@ -210,6 +210,7 @@ def _write(save_path, index, photo, hair, points, coeff):
 
 
 def main():
+    """Command line -> a folder of photos."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add('--save_path', metavar='DIR', required=True, help='folder to write into; a half-finished one is continued '

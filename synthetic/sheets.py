@@ -78,6 +78,7 @@ def _tiles(photographer, coeffs, scenes, columns):
 
 
 def main():
+    """Draw both sheets anew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--save_path', metavar='DIR', default=os.path.dirname(os.path.abspath(__file__)),
                         help='folder to write into (default: %(default)s)')

@@ -39,6 +39,13 @@ def test_example_in_the_docstring_runs_anywhere(tmp_path, monkeypatch):
     assert names['face'].yaw == pytest.approx(0.4)
 
 
+def test_the_readme_shows_the_same_example():
+    from training import sampling
+    lines = [line.strip() for line in sampling.__doc__.splitlines() if line.startswith('    ')]
+    with open(os.path.join(config.ROOT, 'README.md'), encoding='utf-8') as file:
+        assert '```python\n' + '\n'.join(lines) + '\n```' in file.read()
+
+
 def test_parts_are_views_in_the_order_of_the_generator():
     face = _face()
     for name, where in dict(identity=(0, 160), expression=(160, 224), pose=(224, 227), lighting=(227, 254),

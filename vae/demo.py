@@ -174,6 +174,7 @@ class Log:
                 self._writer.add_summary(self._tf.Summary(value=summary), first_step + i)
 
     def close(self):
+        """Write what TensorBoard still waits for."""
         self._writer.close()
 
 
