@@ -137,9 +137,8 @@ def _loop(lesson, album, options, steps, first, save, training):
     batch = lambda step: lesson.batch(album, np.random.RandomState([options.seed, step]), options)
     begun = saved = time.time()
     shown = []
-    bar = tqdm(total=steps * options.batch / 1000, initial=min(first, steps) * options.batch / 1000, unit='kimg',
-               mininterval=1, desc=lesson.name, bar_format='{l_bar}{bar}| {n:.1f}/{total:.0f} kimg [{elapsed}<'
-                                                           '{remaining}, {rate_fmt}{postfix}]')
+    bar = tqdm(total=steps * options.batch, initial=min(first, steps) * options.batch, unit='img', unit_scale=True,
+               mininterval=1, desc=lesson.name)
     with _Interrupt() as interrupt, concurrent.futures.ThreadPoolExecutor(2) as pool, bar:
         ahead = [pool.submit(batch, step) for step in range(first, min(first + 4, steps))]
         for step in range(first, steps):
@@ -151,7 +150,7 @@ def _loop(lesson, album, options, steps, first, save, training):
                 ahead.append(pool.submit(batch, step + 4))
             feed[rate] = options.rate * min(1, (step + 1) / 200) * 0.5 * (1 + np.cos(np.pi * done))
             shown.append(tfutil.run([update] + lesson.shown, feed)[1:])
-            bar.update(options.batch / 1000)
+            bar.update(options.batch)
             if len(shown) == REPORT_STEPS:
                 bar.set_postfix_str(lesson.describe(np.mean(shown, axis=0)), refresh=False)
                 shown = []
