@@ -1,18 +1,24 @@
 """Coefficients -> 3-D face (paper section 3.2; SPEC's face model): shape, texture, normals, light, pose, projection.
 
-Pure TensorFlow, no rasteriser. World: x right, y up, z towards the camera at (0, 0, 10), decimetres. Points and
+No rasteriser here. World: x right, y up, z towards the camera at (0, 0, 10), decimetres. Points and
 directions are ROW vectors: a matrix stands on their right. Colours are RGB, 0-255, before any clipping.
 """
 
 import math
+import os
 from collections import namedtuple
 
 import numpy as np
 
+from dnnlib.tflib import custom_ops
 from dnnlib.tflib.compat import tf
 from renderer import camera, factors
 
+KERNELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'kernels')
+SOURCES = tuple(os.path.join(KERNELS, name) for name in ('face_decoder_impl.cc', 'face_decoder_op.cc'))
+IMPLEMENTATIONS = ('cpp', 'ref')
 AMBIENT = 0.8       # added to the constant harmonic of each colour channel
+MIN_SQUARE = 1e-12  # vectors of a smaller square are not stretched to length 1 (kMinSquare of the kernels)
 
 # What `FaceDecoder.decode` returns; B faces, n vertices. What nobody fetches is never computed.
 #   shape     [B, n, 3]  vertices of the face looking along +z, before the pose
@@ -29,12 +35,16 @@ class FaceDecoder:
     """Decodes some vertices of a FaceModel, and touches only these and what their normals need.
 
     model: FaceModel. vertices: their numbers, [n]; default the drawn region, so that triangles are
-    `model.region_triangles`. The constants are made once per graph and device; they lie in the graph itself.
+    `model.region_triangles`. impl: 'cpp', our own ops, on the CPU; or 'ref', the same in TensorFlow alone, anywhere.
+    The constants are made once per graph and device; they lie in the graph itself.
     """
 
-    def __init__(self, model, vertices=None):
+    def __init__(self, model, vertices=None, impl='cpp'):
+        if impl not in IMPLEMENTATIONS:
+            raise ValueError(f'impl must be one of {IMPLEMENTATIONS}, got {impl!r}')
         self.model = model
         self.vertices = np.asarray(model.region if vertices is None else vertices)
+        self.impl = impl
         self._patch = None
         self._constants = {}
 
@@ -46,11 +56,9 @@ class FaceDecoder:
         texture = self._linear('texture', coeff[:, factors.TEXTURE])            # [B, n, 3]
         rotation = rotation_matrix(coeff[:, factors.ANGLES])
         translation = coeff[:, factors.TRANSLATION]
-        normals = self._normals(shape)                                          # [B, 3, n]
-        light = harmonic_light(normals, rotation, coeff[:, factors.LIGHTING])           # [B, 3, n]
+        normals, colors = self._shade(shape, texture, _light_weights(rotation, coeff[:, factors.LIGHTING]))
         shape = tf.split(shape, [count, len(self.patch.vertices) - count], axis=1)[0]
-        return Face(shape=shape, normals=tf.transpose(normals, [0, 2, 1]), texture=texture,
-                    colors=texture * tf.transpose(light, [0, 2, 1]),
+        return Face(shape=shape, normals=normals, texture=texture, colors=colors,
                     vertices=tf.matmul(shape, rotation) + translation[:, None],
                     rotation=rotation, translation=translation)
 
@@ -62,14 +70,31 @@ class FaceDecoder:
 
     def _linear(self, name, coeff):
         """mean + basis @ coeff for the vertices of `name`: [B, k] -> [B, vertices, 3]."""
-        if name == 'texture':
-            build = lambda: _affine_matrix(self.model.texture_basis, self.model.mean_texture, self.vertices)
-        else:
-            build = lambda: _affine_matrix(self.model.shape_basis, self.model.mean_shape,
-                                           self.patch.vertices if name == 'shape' else self.vertices)
-        matrix = self._constant(name, build)                                    # [k + 1, 3 * vertices]
-        coeff = tf.concat([coeff, tf.ones_like(coeff[:, :1])], axis=1)
-        return tf.reshape(_thin_matmul(coeff, matrix), [-1, matrix.shape.as_list()[1] // 3, 3])
+        model = self.model
+        vertices = self.patch.vertices if name == 'shape' else self.vertices
+        basis, mean = ((model.texture_basis, model.mean_texture) if name == 'texture' else
+                       (model.shape_basis, model.mean_shape))
+        if self.impl == 'ref':
+            matrix = self._constant(name, lambda: _affine_matrix(basis, mean, vertices))        # [k + 1, 3 * vertices]
+            coeff = tf.concat([coeff, tf.ones_like(coeff[:, :1])], axis=1)
+            return tf.reshape(_thin_matmul(coeff, matrix), [-1, len(vertices), 3])
+        with tf.device('/device:CPU:0'):
+            rows = self._constant(name, lambda: _basis_rows(basis, vertices))                   # [3 * vertices, k]
+            return _library().face_linear(coeff, rows, self._constant(name + '_mean', lambda: mean[vertices]))
+
+    def _shade(self, shape, texture, light):
+        """shape [B, m, 3] of the patch, texture [B, n, 3], light [B, 10, 3] -> normals, colors [B, n, 3]."""
+        if self.impl == 'ref':
+            normals = self._normals(shape)                                      # [B, 3, n]
+            light = tf.matmul(light, _monomials(normals), transpose_a=True)     # [B, 3, n]
+            return tf.transpose(normals, [0, 2, 1]), texture * tf.transpose(light, [0, 2, 1])
+        with tf.device('/device:CPU:0'):
+            tables = self._tables()
+            return _library().face_shade(shape, texture, tf.transpose(light, [0, 2, 1]), **tables)[:2]
+
+    def _tables(self):
+        """The tables of the patch as constants, by name."""
+        return {name: self._constant(name, lambda name=name: getattr(self.patch, name)) for name in _Patch.TABLES}
 
     @property
     def patch(self):
@@ -82,10 +107,10 @@ class FaceDecoder:
         """Unit normals of the decoder's vertices: shape [B, m, 3] of the patch -> [B, 3, n]."""
         patch = self.patch
         batch = tf.shape(shape)[0]
-        tables = {name: self._constant(name, lambda name=name: getattr(patch, name)) for name in _Patch.TABLES}
         # Batch innermost: one row of a gather is then a run of 3 * B numbers.
         rows = tf.transpose(tf.reshape(shape, [-1, 3 * len(patch.vertices)]))                   # [m * 3, B]
-        sums = _sum_of_triangle_normals(tf.reshape(rows, [len(patch.vertices), 3, batch]), **tables)    # [n + 1, 3, B]
+        rows = tf.reshape(rows, [len(patch.vertices), 3, batch])
+        sums = _sum_of_triangle_normals(rows, **self._tables())                                 # [n + 1, 3, B]
         return _unit(tf.transpose(tf.split(sums, [len(self.vertices), 1])[0], [2, 1, 0]), axis=1)
 
     def _constant(self, name, build):
@@ -96,6 +121,25 @@ class FaceDecoder:
             if key not in self._constants:
                 self._constants[key] = (graph, tf.constant(build(), name='face_decoder_' + name))
         return self._constants[key][1]
+
+
+# ------------------------------------------------------------------------------------------------ our own ops
+
+def _library():
+    return custom_ops.get_library('face_decoder', SOURCES)
+
+
+@tf.RegisterGradient('FaceLinear')
+def _linear_gradient(op, df_dpoints):
+    with tf.device('/device:CPU:0'):
+        return _library().face_linear_grad(df_dpoints, op.inputs[1]), None, None
+
+
+@tf.RegisterGradient('FaceShade')
+def _shade_gradient(op, df_dnormals, df_dcolors, *_rows):
+    with tf.device('/device:CPU:0'):
+        gradient = _library().face_shade_grad(*op.inputs, *op.outputs[2:], df_dnormals, df_dcolors)
+    return tuple(gradient) + (None,) * 4
 
 
 # ------------------------------------------------------------------------------------------------ pieces
@@ -137,11 +181,15 @@ def _shape_coeff(coeff):
     return tf.concat([coeff[:, factors.SHAPE], coeff[:, factors.EXPRESSION]], axis=1)
 
 
+def _basis_rows(basis, vertices):
+    """Rows of the basis [3N, k] for some vertices -> [3 * vertices, k]."""
+    return basis[(3 * vertices[:, None] + np.arange(3)).reshape(-1)]
+
+
 def _affine_matrix(basis, mean, vertices):
     """Basis [3N, k] and mean at some vertices -> [k + 1, 3 * vertices] float32. The mean, the largest number of the
     sum, is the last row: it is added last, when the small ones have met."""
-    ordinates = (3 * vertices[:, None] + np.arange(3)).reshape(-1)
-    return np.concatenate([basis[ordinates].T, mean[vertices].reshape(1, -1)]).astype(np.float32)
+    return np.concatenate([_basis_rows(basis, vertices).T, mean[vertices].reshape(1, -1)]).astype(np.float32)
 
 
 def _thin_matmul(thin, wide):
@@ -167,11 +215,16 @@ def _turn_table():
 
 def _unit(x, axis):
     """x / |x| along `axis`; zero stays zero."""
-    return x * tf.rsqrt(tf.maximum(tf.reduce_sum(tf.square(x), axis=axis, keepdims=True), 1e-12))
+    return x * tf.rsqrt(tf.maximum(tf.reduce_sum(tf.square(x), axis=axis, keepdims=True), MIN_SQUARE))
 
 
 def harmonic_light(normals, rotation, lighting):
-    """Factor on the texture: unit normals [B, 3, n] before the pose, lighting [B, 27] -> [B, 3 channels, n].
+    """Factor on the texture: unit normals [B, 3, n] before the pose, lighting [B, 27] -> [B, 3 channels, n]."""
+    return tf.matmul(_light_weights(rotation, lighting), _monomials(normals), transpose_a=True)
+
+
+def _light_weights(rotation, lighting):
+    """rotation [B, 3, 3], lighting [B, 27] -> [B, 10, 3 channels]: light is their product with `_monomials`.
 
     The pose turns the (few) lighting coefficients back instead of the (many) normals: light is a polynomial
     c + l.N + N Q N of the turned normal N = n @ rotation, so l and Q become rotation @ l and rotation Q rotation^T.
@@ -185,8 +238,7 @@ def harmonic_light(normals, rotation, lighting):
     square = tf.transpose(tf.reshape(square, [-1, 3, 3, 3]), [0, 2, 1, 3])      # [B, j, i, channel]
     square = tf.reshape(turn(tf.reshape(square, [-1, 3, 9])), [-1, 9, 3])       # [B, (j, i), channel]
     diagonal, off = tf.gather(square, [0, 4, 8], axis=1), tf.gather(square, [1, 5, 6], axis=1)     # xy yz zx
-    weights = tf.concat([terms[:, None, :, 0], linear, diagonal, 2 * off], axis=1)                 # [B, 10, channel]
-    return tf.matmul(weights, _monomials(normals), transpose_a=True)
+    return tf.concat([terms[:, None, :, 0], linear, diagonal, 2 * off], axis=1)
 
 
 @tf.custom_gradient
@@ -277,12 +329,14 @@ def _sum_of_triangle_normals(rows, corners, corners_back, around, around_back):
         v1, v2, v3 = (tf.reshape(tf.gather(points, ids), [-1, 5, batch]) for ids in tf.unstack(corners))
         a, b = v1 - v2, v2 - v3                                                 # [F, 5, B]
         cross = _cross(a, b)                                                    # [F, 3, B]
-        length = tf.rsqrt(tf.maximum(tf.reduce_sum(tf.square(cross), axis=1, keepdims=True), 1e-12))
+        square = tf.reduce_sum(tf.square(cross), axis=1, keepdims=True)
+        length = tf.rsqrt(tf.maximum(square, MIN_SQUARE))
         unit = cross * length
 
         def gradient(upstream):
             g = _gather_sum(upstream, around_back)                              # [F, 3, B]
-            g = _twice((g - unit * tf.reduce_sum(g * unit, axis=1, keepdims=True)) * length)
+            along = tf.reduce_sum(g * unit, axis=1, keepdims=True) * tf.cast(square > MIN_SQUARE, tf.float32)
+            g = _twice((g - unit * along) * length)
             of_a, of_b = _cross(b, g), _cross(g, a)
             return _gather_sum(tf.concat([of_a, of_b - of_a, -of_b], axis=0), corners_back)
         return _gather_sum(unit, around), gradient

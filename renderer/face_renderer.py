@@ -17,7 +17,7 @@ Render = namedtuple('Render', 'image mask landmarks')
 
 
 class FaceRenderer:
-    """Draws faces of one FaceModel. `impl`: 'cpp' or 'ref', see rasterize_triangles.
+    """Draws faces of one FaceModel. `impl`: 'cpp' or 'ref', see FaceDecoder and rasterize_triangles.
 
     `coeff` is everywhere a reconstruction vector [B, 257] float32, or [B, 254] for no translation; a resolution is
     a number or a scalar int32 tensor, so that one graph serves every resolution.
@@ -26,8 +26,8 @@ class FaceRenderer:
     def __init__(self, model, impl='cpp'):
         self.model = model
         self.impl = impl
-        self.decoder = FaceDecoder(model)
-        self._points = FaceDecoder(model, model.landmarks)
+        self.decoder = FaceDecoder(model, impl=impl)
+        self._points = FaceDecoder(model, model.landmarks, impl)
 
     def render(self, coeff, resolution):
         """The lit face, as the training pictures show it -> Render. Gradients reach coeff at fixed coverage."""

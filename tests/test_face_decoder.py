@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
 from renderer import factors
-from renderer.face_decoder import FaceDecoder, project_224, project_256, rotation_matrix
+from renderer.face_decoder import IMPLEMENTATIONS, FaceDecoder, _library, project_224, project_256, rotation_matrix
 from renderer.face_model import load_face_model_file
 from tests.common import assert_close, data
 
@@ -22,14 +22,14 @@ def recorded():
 class Built:
     """One graph with the whole face decoded, its landmarks, and gradients of recorded sums."""
 
-    def __init__(self, recorded):
+    def __init__(self, recorded, impl):
         model = load_face_model_file(data('face', 'face_model.mat'))
         self.model = model
         with tf.Graph().as_default() as graph:
             self.coeff = tf.placeholder(tf.float32, [None, 257])
-            face = FaceDecoder(model, np.arange(model.num_vertices)).decode(self.coeff)
-            points = FaceDecoder(model, model.landmarks).points(self.coeff)
-            drawn = FaceDecoder(model).decode(self.coeff)
+            face = FaceDecoder(model, np.arange(model.num_vertices), impl).decode(self.coeff)
+            points = FaceDecoder(model, model.landmarks, impl).points(self.coeff)
+            drawn = FaceDecoder(model, impl=impl).decode(self.coeff)
             self.tensors = dict(face._asdict(), landmark_3d=points, landmark_256=project_256(points),
                                 landmark_224=project_224(points), normals_turned=tf.matmul(face.normals, face.rotation),
                                 drawn_vertices=drawn.vertices, drawn_colors=drawn.colors, drawn_normals=drawn.normals)
@@ -37,7 +37,9 @@ class Built:
                                      ('color', 'colors', 'grad_color_weight')):
                 total = tf.reduce_sum(self.tensors[of] * recorded[weight])
                 self.tensors['grad_' + name] = tf.gradients(total, self.coeff)[0]
-            total = tf.add_n([tf.reduce_sum(x) for x in drawn[:5]])
+            # Waves as weights: every vertex and channel counts, whatever the batch.
+            total = tf.add_n([tf.reduce_sum(x * np.sin(np.arange(3 * len(model.region)) + k).reshape(1, -1, 3))
+                              for k, x in enumerate(drawn[:5])])
             self.tensors['grad_drawn'] = tf.gradients(total, self.coeff)[0]
             self.session = tfutil.create_session(threads=2, graph=graph)
 
@@ -46,8 +48,18 @@ class Built:
 
 
 @pytest.fixture(scope='module')
-def built(recorded):
-    return Built(recorded)
+def both(recorded):
+    return {impl: Built(recorded, impl) for impl in IMPLEMENTATIONS}
+
+
+@pytest.fixture(scope='module', params=IMPLEMENTATIONS)
+def either(both, request):
+    return both[request.param]
+
+
+@pytest.fixture(scope='module')
+def built(both):
+    return both['cpp']
 
 
 @pytest.mark.parametrize('name, key, atol', [
@@ -55,15 +67,38 @@ def built(recorded):
     ('normals_turned', 'norm_r', 2e-5), ('rotation', 'rotation', 1e-6), ('colors', 'face_color', 3e-3),
     ('vertices', 'face_shape_t', 2e-6), ('landmark_3d', 'landmark_3d', 2e-6), ('landmark_224', 'landmark_224', 2e-4),
     ('landmark_256', 'landmark_256', 2e-4), ('translation', 'translation', 0)])
-def test_recorded(built, recorded, name, key, atol):
-    assert_close(built(recorded['coeff'], name)[0], recorded[key], atol=atol)
+def test_recorded(either, recorded, name, key, atol):
+    assert_close(either(recorded['coeff'], name)[0], recorded[key], atol=atol)
 
 
 @pytest.mark.parametrize('name', ['lm224', 'color'])
-def test_recorded_gradients(built, recorded, name):
+def test_recorded_gradients(either, recorded, name):
     expected = recorded[f'grad_{name}_coeff']
-    error = np.abs(built(recorded['coeff'], 'grad_' + name)[0] - expected).max(axis=1)
+    error = np.abs(either(recorded['coeff'], 'grad_' + name)[0] - expected).max(axis=1)
     assert (error <= 1e-4 * np.abs(expected).max(axis=1)).all()
+
+
+@pytest.mark.parametrize('batch', [1, 3, 8, 9, 17])
+def test_implementations_agree(both, batch):
+    """Also where groups of eight faces are not full."""
+    coeff = np.random.RandomState(batch).standard_normal([batch, 257]).astype(np.float32) * np.float32(0.3)
+    names = ('shape', 'drawn_vertices', 'drawn_normals', 'drawn_colors', 'texture', 'landmark_3d', 'grad_drawn')
+    for a, b in zip(both['cpp'](coeff, *names), both['ref'](coeff, *names)):
+        assert_close(a, b, atol=2e-5 * max(np.abs(b).max(), 1))
+
+
+def test_no_faces_at_all(built):
+    vertices, gradient = built(np.zeros([0, 257], np.float32), 'drawn_vertices', 'grad_drawn')
+    assert vertices.shape == (0, len(built.model.region), 3) and gradient.shape == (0, 257)
+
+
+def test_threads_do_not_change_a_bit(both, recorded):
+    """Sums have a fixed order."""
+    names = ('drawn_colors', 'drawn_normals', 'grad_drawn')
+    with tfutil.create_session(threads=1, graph=both['cpp'].session.graph) as alone:
+        one = alone.run([both['cpp'].tensors[name] for name in names], {both['cpp'].coeff: recorded['coeff']})
+    for a, b in zip(one, both['cpp'](recorded['coeff'], *names)):
+        assert np.array_equal(a, b)
 
 
 def test_region_equals_the_whole_face_there(built, recorded):
@@ -97,7 +132,7 @@ def test_constants_are_made_once_and_anywhere(tf_session, built, recorded):
     a, b = tf_session.run([inside, outside])
     assert_close(a, b)
     sizes = [op.outputs[0].shape.num_elements() for op in tf.get_default_graph().get_operations() if op.type == 'Const']
-    assert sum(size == 145 * 204 for size in sizes) == 1
+    assert sum(size == 144 * 204 for size in sizes) == 1
 
 
 def finite(limit):
@@ -155,3 +190,93 @@ def test_empty_patch_has_no_normals_but_works(tf_session, built):
     normals, colors, texture = tf_session.run([face.normals, face.colors, face.texture])
     assert_close(normals, np.zeros([1, 2, 3]))
     assert_close(colors, texture * 0.8 * np.pi / np.sqrt(4 * np.pi), rtol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ the ops themselves
+
+def shade_inputs():
+    """Two triangles of a square, two of the vertices lit, two faces of it."""
+    random = np.random.RandomState(3)
+    pad = 2                                         # the triangle without area
+    return dict(
+        shape=random.standard_normal([2, 4, 3]).astype(np.float32),
+        texture=random.uniform(1, 2, [2, 2, 3]).astype(np.float32),
+        light=random.standard_normal([2, 3, 10]).astype(np.float32),
+        corners=np.int32([[0, 1, 0], [1, 3, 0], [2, 2, 0]]),
+        around=np.int32([[0, pad], [0, 1], [pad, pad]]),
+        around_back=np.int32([[0, 1], [1, 2], [2, 2]]),
+        corners_back=np.int32([[0, pad, pad], [3, 1, pad], [6, 7, pad], [4, pad, pad]]))
+
+
+def shade_by_hand(shape, texture, light, corners, around):
+    """Colours in float64, vertex by vertex."""
+    def unit(v):
+        return v / np.sqrt(max(v @ v, 1e-12))
+    colors = np.zeros(texture.shape)
+    for b, v in np.ndindex(*texture.shape[:2]):
+        p = shape[b].astype(np.float64)
+        normals = [unit(np.cross(p[i] - p[j], p[j] - p[k])) for i, j, k in corners.T]
+        x, y, z = unit(sum(normals[t] for t in around[v]))
+        colors[b, v] = texture[b, v] * (light[b] @ [1, x, y, z, x * x, y * y, z * z, x * y, y * z, z * x])
+    return colors
+
+
+@pytest.mark.parametrize('flat', [False, True])
+def test_shading_by_hand_with_its_gradient(tf_session, flat):
+    """`flat`: the first triangle is too small to be stretched to a unit normal; its gradient is finite and right."""
+    inputs = shade_inputs()
+    if flat:
+        inputs['shape'][:, :3] *= np.float32(3e-4)
+    colors = _library().face_shade(**{name: tf.constant(value) for name, value in inputs.items()}).colors
+    args = [inputs[name] for name in ('shape', 'texture', 'light', 'corners', 'around')]
+    assert_close(tf_session.run(colors), shade_by_hand(*args), atol=1e-3 if flat else 2e-5)
+    names = ('shape', 'texture', 'light')
+    tensors = {name: tf.constant(value) for name, value in inputs.items()}
+    weight = np.random.RandomState(4).standard_normal(inputs['texture'].shape)
+    total = tf.reduce_sum(_library().face_shade(**tensors).colors * weight)
+    gradients = tf_session.run(tf.gradients(total, [tensors[name] for name in names]))
+    for i, gradient in enumerate(gradients):
+        step = 1e-7 if flat and i == 0 else 1e-4
+        expected = np.zeros(gradient.shape)
+        for place in np.ndindex(*gradient.shape):
+            values = []
+            for sign in (1, -1):
+                moved = [value.astype(np.float64) for value in args[:3]]
+                moved[i][place] += sign * step
+                values.append((shade_by_hand(*moved, *args[3:]) * weight).sum())
+            expected[place] = (values[0] - values[1]) / (2 * step)
+        assert_close(gradient, expected, atol=2e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize('name, value, message', [
+    ('corners', 4, 'corners .* holds 4 at flat position 1: expected 0 to 3'), ('around', -1, 'around .* holds -1'),
+    ('around_back', 3, 'expected 0 to 2'), ('corners_back', 9, 'expected 0 to 8')])
+def test_bad_indices_are_refused(tf_session, name, value, message):
+    inputs = shade_inputs()
+    inputs[name].reshape(-1)[1] = value
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        tf_session.run(_library().face_shade(**inputs).colors)
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(texture=np.zeros([2, 5, 3], np.float32), around=np.zeros([6, 1], np.int32)), 'but shape only 4'),
+    (dict(light=np.zeros([1, 3, 10], np.float32)), r'light must have shape \[2,3,10\]'),
+    (dict(corners=np.zeros([3, 0], np.int32), around_back=np.zeros([0, 1], np.int32)), 'must not be empty')])
+def test_bad_shapes_are_refused(tf_session, change, message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        tf_session.run(_library().face_shade(**dict(shade_inputs(), **change)).colors)
+
+
+def test_linear_op_refuses_other_columns(tf_session):
+    mean = np.zeros([2, 3], np.float32)
+    feed = tf.placeholder(tf.float32, [None, None])
+    basis = tf.placeholder(tf.float32, [None, None])
+    points = _library().face_linear(feed, basis, mean)
+    for columns, width, message in ((7, 7, 'multiple of 8'), (8, 9, r'coefficients must have shape \[any,8\]')):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            tf_session.run(points, {basis: np.zeros([6, columns]), feed: np.zeros([1, width])})
+
+
+def test_unknown_implementation(built):
+    with pytest.raises(ValueError, match="'gpu'"):
+        FaceDecoder(built.model, impl='gpu')

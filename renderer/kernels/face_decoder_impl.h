@@ -1,0 +1,115 @@
+// Linear face model, vertex normals and spherical-harmonic light on plain arrays: no TensorFlow here.
+//
+// Inside, kLanes faces lie side by side: "rows" arrays are [rows, kLanes], so that one basis number or one triangle
+// serves all of them at once. Outside, arrays are [face, vertex, 3] as TensorFlow has them. Lanes without a face hold 0.
+// Every sum has its fixed order: results are the same bits for any number of threads and on any machine.
+// Nothing here locks or allocates: callers may work on different ranges at the same time.
+
+#ifndef RENDERER_KERNELS_FACE_DECODER_IMPL_H_
+#define RENDERER_KERNELS_FACE_DECODER_IMPL_H_
+
+#include <cstdint>
+
+namespace face_decoder {
+
+constexpr int kLanes = 8;
+constexpr int kTileVertices = 32;    // Vertices that are worked on together: runs of some cache lines in each face.
+constexpr int64_t kChunkTiles = 32;  // Sums over vertices are made by chunks of this many tiles, then over chunks.
+constexpr int kMonomials = 10;       // 1, x, y, z, xx, yy, zz, xy, yz, zx
+constexpr int kLightRows = 3 * kMonomials;
+
+// How `batch` faces lie in groups of kLanes.
+struct Faces {
+  int64_t batch;
+
+  int64_t Groups() const { return (batch + kLanes - 1) / kLanes; }
+  int Lanes(int64_t group) const {
+    return static_cast<int>(batch - group * kLanes < kLanes ? batch - group * kLanes : kLanes);
+  }
+};
+
+inline int64_t Tiles(int64_t vertices) { return (vertices + kTileVertices - 1) / kTileVertices; }
+inline int64_t Chunks(int64_t vertices) { return (Tiles(vertices) + kChunkTiles - 1) / kChunkTiles; }
+
+// values [batch, count] -> rows [groups, count, kLanes].
+void PackRows(Faces faces, const float* values, int64_t count, float* rows);
+
+// A linear model of `rows` numbers, three to a vertex.
+struct Linear {
+  const float* basis;  // [rows, columns]
+  const float* mean;   // [rows]
+  int64_t rows;
+  int64_t columns;  // A multiple of kLanes.
+};
+
+// mean + basis * coefficients for rows [first, last): coefficients [groups * kLanes, columns], beyond the batch 0 ->
+// values [batch, rows]. Reads the basis once.
+void LinearRows(const Linear& linear, Faces faces, const float* coefficients, int64_t first, int64_t last,
+                float* values);
+
+// Gradient with respect to the coefficients, the share of rows [first, last), whose values have gradient `df_dvalues`
+// [batch, rows]: `sums` [groups * kLanes, columns]. Reads the basis once.
+void LinearRowsGradient(const Linear& linear, Faces faces, const float* df_dvalues, int64_t first, int64_t last,
+                        float* sums);
+
+// The sum of `chunks` arrays of `count` numbers.
+void SumChunks(const float* values, int64_t chunks, int64_t count, double* sums);
+
+// Who touches whom. Indices are checked by the caller. The last triangle is (0, 0, 0): without area, its normal is 0.
+struct Mesh {
+  const int32_t* corners;       // [3, triangles] vertices of first, second, third corners
+  const int32_t* around;        // [lit + 1, around_width] triangles around each lit vertex
+  const int32_t* around_back;   // [triangles, around_back_width] rows of `around` that name the triangle; pad: lit
+  const int32_t* corners_back;  // [vertices, corners_back_width] places in the flat `corners` that name the vertex
+  int64_t vertices;             // of the shape, the lit ones first
+  int64_t lit;
+  int64_t triangles;
+  int64_t around_width, around_back_width, corners_back_width;
+};
+
+// One group of faces at work. Rows of "unit" arrays are x, y, z of a unit vector and what its length was multiplied by.
+struct Group {
+  int64_t first_face;
+  int lanes;
+  float* shape;             // rows [vertices, 3]
+  float* triangle_normals;  // rows [triangles, 4], unit
+  float* vertex_normals;    // rows [lit, 4], unit
+  const float* light;       // rows [3 channels, kMonomials]: light is the product with the monomials of the normal
+};
+
+// shape [batch, vertices, 3] -> group.shape, for vertices [first, last).
+void PackShape(const Mesh& mesh, const float* shape, int64_t first, int64_t last, const Group& group);
+
+// group.shape -> group.triangle_normals, for triangles [first, last).
+void TriangleNormals(const Mesh& mesh, int64_t first, int64_t last, const Group& group);
+
+// group.triangle_normals -> group.vertex_normals, normals and colors = texture * light [batch, lit, 3]; tiles
+// [first, last) of lit vertices.
+void ShadeTiles(const Mesh& mesh, const float* texture, int64_t first, int64_t last, const Group& group,
+                float* normals, float* colors);
+
+// Gradients [batch, lit, 3] of a loss.
+struct ShadeGradient {
+  const float* texture;
+  const float* df_dnormals;
+  const float* df_dcolors;
+  float* df_dtexture;
+};
+
+// First step back: tiles [first, last) of lit vertices -> df_dtexture, gradient of the sums of triangle normals
+// df_dsums rows [lit + 1, 3] (the last row is the caller's: 0), and these tiles' share of the gradient of the light,
+// df_dlight rows [3, kMonomials].
+void ShadeTilesGradient(const ShadeGradient& gradient, int64_t lit, int64_t first, int64_t last, const Group& group,
+                        float* df_dsums, float* df_dlight);
+
+// Second: triangles [first, last) -> gradient of their corners, df_dcorners rows [3, triangles, 3].
+void TriangleNormalsGradient(const Mesh& mesh, const float* df_dsums, int64_t first, int64_t last, const Group& group,
+                             float* df_dcorners);
+
+// Third: tiles [first, last) of all vertices -> df_dshape [batch, vertices, 3].
+void ShapeGradientTiles(const Mesh& mesh, const float* df_dcorners, int64_t first, int64_t last, const Group& group,
+                        float* df_dshape);
+
+}  // namespace face_decoder
+
+#endif  // RENDERER_KERNELS_FACE_DECODER_IMPL_H_

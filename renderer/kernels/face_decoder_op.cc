@@ -1,0 +1,401 @@
+// The face decoder's kernels as TensorFlow ops: argument checks, buffers, threads, shape functions. The work is in the
+// _impl files.
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "face_decoder_impl.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/shape_inference.h"
+#include "tensorflow/core/util/work_sharder.h"
+
+namespace face_decoder {
+
+namespace tf = tensorflow;
+using tf::int64;
+using tf::OpKernel;
+using tf::OpKernelConstruction;
+using tf::OpKernelContext;
+using tf::Status;
+using tf::Tensor;
+using tf::TensorShape;
+using tf::shape_inference::DimensionHandle;
+using tf::shape_inference::InferenceContext;
+using tf::shape_inference::ShapeHandle;
+
+namespace {
+
+constexpr int64 kChunkRows = 3072;      // Rows of a basis whose gradient is summed by one thread.
+constexpr int64 kBlockTriangles = 256;  // Triangles that one thread takes at a time.
+
+// ---- argument checks
+
+// Checks that argument `name` has the shape `dims`, where -1 takes any size.
+Status CheckShape(const char* op, const char* name, const Tensor& tensor, const std::vector<int64>& dims) {
+  bool matches = tensor.dims() == static_cast<int>(dims.size());
+  std::string expected = "[";
+  for (size_t i = 0; i < dims.size(); ++i) {
+    matches = matches && (dims[i] < 0 || tensor.dim_size(i) == dims[i]);
+    expected += (i ? "," : "") + (dims[i] < 0 ? std::string("any") : std::to_string(dims[i]));
+  }
+  if (matches) return Status();
+  return tf::errors::InvalidArgument(op, ": ", name, " must have shape ", expected, "], got ",
+                                     tensor.shape().DebugString());
+}
+
+// Checks that `indices` are 0 to count - 1.
+Status CheckIndices(const char* op, const char* name, const Tensor& indices, int64 count) {
+  const tf::int32* const values = indices.flat<tf::int32>().data();
+  const int64 size = indices.NumElements();
+  tf::uint32 largest = 0;  // A negative index becomes a large unsigned one.
+  for (int64 i = 0; i < size; ++i) largest = std::max(largest, static_cast<tf::uint32>(values[i]));
+  if (size == 0 || largest < count) return Status();
+  int64 i = 0;
+  while (static_cast<tf::uint32>(values[i]) < count) ++i;
+  return tf::errors::InvalidArgument(op, ": ", name, " ", indices.shape().DebugString(), " holds ", values[i],
+                                     " at flat position ", i, ": expected 0 to ", count - 1);
+}
+
+Status CheckColumns(const char* op, const Tensor& basis) {
+  TF_RETURN_IF_ERROR(CheckShape(op, "basis", basis, {-1, -1}));
+  if (basis.dim_size(0) % 3 == 0 && basis.dim_size(1) % kLanes == 0) return Status();
+  return tf::errors::InvalidArgument(op, ": basis must have three rows to a vertex and a multiple of ", kLanes,
+                                     " columns, got ", basis.shape().DebugString());
+}
+
+template <typename Work>
+void RunSharded(OpKernelContext* context, int64 total, int64 cost, const Work& work) {
+  const auto& workers = *context->device()->tensorflow_cpu_worker_threads();
+  tf::Shard(workers.num_threads, workers.workers, total, cost, work);
+}
+
+// work(first, last) over `total` things, cut at multiples of `block`.
+template <typename Work>
+void RunInBlocks(OpKernelContext* context, int64 total, int64 block, int64 cost, const Work& work) {
+  RunSharded(context, (total + block - 1) / block, cost * block, [&](int64 first, int64 last) {
+    work(first * block, std::min<int64>(last * block, total));
+  });
+}
+
+const float* Floats(const Tensor& tensor) { return tensor.flat<float>().data(); }
+float* Floats(Tensor* tensor) { return tensor->flat<float>().data(); }
+
+// A buffer of this op alone.
+Status Scratch(OpKernelContext* context, int64 size, Tensor* tensor) {
+  return context->allocate_temp(tf::DT_FLOAT, TensorShape({size}), tensor);
+}
+
+// Adds up `chunks` arrays of `count` numbers -> doubles.
+std::vector<double> SumOfChunks(const Tensor& values, int64 chunks, int64 count) {
+  std::vector<double> sums(count);
+  SumChunks(Floats(values), chunks, count, sums.data());
+  return sums;
+}
+
+// ---- shape functions
+
+Status LinearShape(InferenceContext* c) {
+  ShapeHandle coefficients, basis;
+  TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 2, &coefficients));
+  TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 2, &basis));
+  DimensionHandle vertices;
+  TF_RETURN_IF_ERROR(c->Divide(c->Dim(basis, 0), 3, true, &vertices));
+  c->set_output(0, c->MakeShape({c->Dim(coefficients, 0), vertices, c->MakeDim(3)}));
+  return Status();
+}
+
+Status LinearGradShape(InferenceContext* c) {
+  ShapeHandle df, basis;
+  TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 3, &df));
+  TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 2, &basis));
+  c->set_output(0, c->MakeShape({c->Dim(df, 0), c->Dim(basis, 1)}));
+  return Status();
+}
+
+Status ShadeShape(InferenceContext* c) {
+  c->set_output(0, c->input(1));
+  c->set_output(1, c->input(1));
+  for (int i = 2; i < 5; ++i) c->set_output(i, c->UnknownShapeOfRank(1));
+  return Status();
+}
+
+Status ShadeGradShape(InferenceContext* c) {
+  for (int i = 0; i < 3; ++i) c->set_output(i, c->input(i));
+  return Status();
+}
+
+}  // namespace
+
+// ---- kernels
+
+class FaceLinearOp : public OpKernel {
+ public:
+  explicit FaceLinearOp(OpKernelConstruction* context) : OpKernel(context) {}
+
+  void Compute(OpKernelContext* context) override {
+    static const char* const kOp = "FaceLinear";
+    const Tensor& coefficients = context->input(0);
+    const Tensor& basis = context->input(1);
+    const Tensor& mean = context->input(2);
+    OP_REQUIRES_OK(context, CheckColumns(kOp, basis));
+    const int64 rows = basis.dim_size(0), columns = basis.dim_size(1), batch = coefficients.dim_size(0);
+    OP_REQUIRES_OK(context, CheckShape(kOp, "coefficients", coefficients, {-1, columns}));
+    OP_REQUIRES_OK(context, CheckShape(kOp, "mean", mean, {rows / 3, 3}));
+    Tensor* points;
+    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({batch, rows / 3, 3}), &points));
+
+    const Faces faces = {batch};
+    std::vector<float> padded(faces.Groups() * kLanes * columns);
+    std::copy(Floats(coefficients), Floats(coefficients) + batch * columns, padded.begin());
+    const Linear linear = {Floats(basis), Floats(mean), rows, columns};
+    RunSharded(context, rows, columns * faces.Groups(), [&](int64 first, int64 last) {
+      LinearRows(linear, faces, padded.data(), first, last, Floats(points));
+    });
+  }
+};
+
+class FaceLinearGradOp : public OpKernel {
+ public:
+  explicit FaceLinearGradOp(OpKernelConstruction* context) : OpKernel(context) {}
+
+  void Compute(OpKernelContext* context) override {
+    static const char* const kOp = "FaceLinearGrad";
+    const Tensor& df_dpoints = context->input(0);
+    const Tensor& basis = context->input(1);
+    OP_REQUIRES_OK(context, CheckColumns(kOp, basis));
+    const int64 rows = basis.dim_size(0), columns = basis.dim_size(1);
+    OP_REQUIRES_OK(context, CheckShape(kOp, "df_dpoints", df_dpoints, {-1, rows / 3, 3}));
+    const int64 batch = df_dpoints.dim_size(0);
+    Tensor* df_dcoefficients;
+    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({batch, columns}), &df_dcoefficients));
+
+    const Faces faces = {batch};
+    const Linear linear = {Floats(basis), nullptr, rows, columns};
+    const int64 chunks = (rows + kChunkRows - 1) / kChunkRows, size = faces.Groups() * kLanes * columns;
+    Tensor parts;
+    OP_REQUIRES_OK(context, Scratch(context, chunks * size, &parts));
+    RunSharded(context, chunks, kChunkRows * columns * faces.Groups(), [&](int64 first, int64 last) {
+      for (int64 i = first; i < last; ++i) {
+        LinearRowsGradient(linear, faces, Floats(df_dpoints), i * kChunkRows, std::min<int64>((i + 1) * kChunkRows, rows),
+                           Floats(&parts) + i * size);
+      }
+    });
+    const std::vector<double> sums = SumOfChunks(parts, chunks, size);
+    std::copy(sums.begin(), sums.begin() + batch * columns, Floats(df_dcoefficients));
+  }
+};
+
+// Checked inputs of the two shading kernels, and the group of faces that is at work.
+struct ShadeInputs {
+  const Tensor *shape, *texture, *light;
+  Mesh mesh;
+  Faces faces;
+  Tensor packed_light;
+  float *shape_rows, *triangle_rows, *vertex_rows;
+
+  Status Read(const char* op, OpKernelContext* context) {
+    shape = &context->input(0);
+    texture = &context->input(1);
+    light = &context->input(2);
+    TF_RETURN_IF_ERROR(CheckShape(op, "shape", *shape, {-1, -1, 3}));
+    const int64 batch = shape->dim_size(0);
+    TF_RETURN_IF_ERROR(CheckShape(op, "texture", *texture, {batch, -1, 3}));
+    TF_RETURN_IF_ERROR(CheckShape(op, "light", *light, {batch, 3, kMonomials}));
+    faces.batch = batch;
+    mesh.vertices = shape->dim_size(1);
+    mesh.lit = texture->dim_size(1);
+    if (mesh.lit > mesh.vertices) {
+      return tf::errors::InvalidArgument(op, ": texture has ", mesh.lit, " vertices, but shape only ", mesh.vertices);
+    }
+    TF_RETURN_IF_ERROR(ReadTables(op, context));
+    TF_RETURN_IF_ERROR(Scratch(context, faces.Groups() * kLightRows * kLanes, &packed_light));
+    PackRows(faces, Floats(*light), kLightRows, Floats(&packed_light));
+    return Status();
+  }
+
+  // Tables that the forward pass does not use are checked all the same: a bad one is found at once.
+  Status ReadTables(const char* op, OpKernelContext* context) {
+    const Tensor& corners = context->input(3);
+    const Tensor& around = context->input(4);
+    const Tensor& around_back = context->input(5);
+    const Tensor& corners_back = context->input(6);
+    TF_RETURN_IF_ERROR(CheckShape(op, "corners", corners, {3, -1}));
+    mesh.triangles = corners.dim_size(1);
+    TF_RETURN_IF_ERROR(CheckShape(op, "around", around, {mesh.lit + 1, -1}));
+    TF_RETURN_IF_ERROR(CheckShape(op, "around_back", around_back, {mesh.triangles, -1}));
+    TF_RETURN_IF_ERROR(CheckShape(op, "corners_back", corners_back, {mesh.vertices, -1}));
+    mesh.around_width = around.dim_size(1);
+    mesh.around_back_width = around_back.dim_size(1);
+    mesh.corners_back_width = corners_back.dim_size(1);
+    if (mesh.triangles < 1 || mesh.around_width < 1 || mesh.around_back_width < 1 || mesh.corners_back_width < 1) {
+      return tf::errors::InvalidArgument(op, ": corners, around, around_back and corners_back must not be empty");
+    }
+    TF_RETURN_IF_ERROR(CheckIndices(op, "corners", corners, mesh.vertices));
+    TF_RETURN_IF_ERROR(CheckIndices(op, "around", around, mesh.triangles));
+    TF_RETURN_IF_ERROR(CheckIndices(op, "around_back", around_back, mesh.lit + 1));
+    TF_RETURN_IF_ERROR(CheckIndices(op, "corners_back", corners_back, 3 * mesh.triangles));
+    mesh.corners = corners.flat<tf::int32>().data();
+    mesh.around = around.flat<tf::int32>().data();
+    mesh.around_back = around_back.flat<tf::int32>().data();
+    mesh.corners_back = corners_back.flat<tf::int32>().data();
+    return Status();
+  }
+
+  // Sizes of one group's rows.
+  int64 ShapeSize() const { return mesh.vertices * 3 * kLanes; }
+  int64 TriangleSize() const { return mesh.triangles * 4 * kLanes; }
+  int64 VertexSize() const { return mesh.lit * 4 * kLanes; }
+
+  Group Of(int64 group) {
+    return {group * kLanes, faces.Lanes(group), shape_rows + group * ShapeSize(),
+            triangle_rows + group * TriangleSize(), vertex_rows + group * VertexSize(),
+            Floats(packed_light) + group * kLightRows * kLanes};
+  }
+};
+
+class FaceShadeOp : public OpKernel {
+ public:
+  explicit FaceShadeOp(OpKernelConstruction* context) : OpKernel(context) {}
+
+  void Compute(OpKernelContext* context) override {
+    ShadeInputs in;
+    OP_REQUIRES_OK(context, in.Read("FaceShade", context));
+    Tensor *normals, *colors, *rows[3];
+    OP_REQUIRES_OK(context, context->allocate_output(0, in.texture->shape(), &normals));
+    OP_REQUIRES_OK(context, context->allocate_output(1, in.texture->shape(), &colors));
+    const int64 sizes[3] = {in.ShapeSize(), in.TriangleSize(), in.VertexSize()};
+    for (int i = 0; i < 3; ++i) {
+      const TensorShape shape({in.faces.Groups() * sizes[i]});
+      OP_REQUIRES_OK(context, context->allocate_output(2 + i, shape, &rows[i]));
+    }
+    in.shape_rows = Floats(rows[0]);
+    in.triangle_rows = Floats(rows[1]);
+    in.vertex_rows = Floats(rows[2]);
+    const Mesh& mesh = in.mesh;
+    for (int64 g = 0; g < in.faces.Groups(); ++g) {
+      const Group group = in.Of(g);
+      RunInBlocks(context, mesh.vertices, kTileVertices, 30, [&](int64 first, int64 last) {
+        PackShape(mesh, Floats(*in.shape), first, last, group);
+      });
+      RunInBlocks(context, mesh.triangles, kBlockTriangles, 40, [&](int64 first, int64 last) {
+        TriangleNormals(mesh, first, last, group);
+      });
+      RunSharded(context, Tiles(mesh.lit), 120 * kTileVertices, [&](int64 first, int64 last) {
+        ShadeTiles(mesh, Floats(*in.texture), first, last, group, Floats(normals), Floats(colors));
+      });
+    }
+  }
+};
+
+class FaceShadeGradOp : public OpKernel {
+ public:
+  explicit FaceShadeGradOp(OpKernelConstruction* context) : OpKernel(context) {}
+
+  void Compute(OpKernelContext* context) override {
+    static const char* const kOp = "FaceShadeGrad";
+    ShadeInputs in;
+    OP_REQUIRES_OK(context, in.Read(kOp, context));
+    const Mesh& mesh = in.mesh;
+    const int64 groups = in.faces.Groups();
+    OP_REQUIRES_OK(context, CheckShape(kOp, "shape_rows", context->input(7), {groups * in.ShapeSize()}));
+    OP_REQUIRES_OK(context, CheckShape(kOp, "triangle_rows", context->input(8), {groups * in.TriangleSize()}));
+    OP_REQUIRES_OK(context, CheckShape(kOp, "vertex_rows", context->input(9), {groups * in.VertexSize()}));
+    in.shape_rows = const_cast<float*>(Floats(context->input(7)));  // Only read here.
+    in.triangle_rows = const_cast<float*>(Floats(context->input(8)));
+    in.vertex_rows = const_cast<float*>(Floats(context->input(9)));
+    const std::vector<int64> like = {in.faces.batch, mesh.lit, 3};
+    OP_REQUIRES_OK(context, CheckShape(kOp, "df_dnormals", context->input(10), like));
+    OP_REQUIRES_OK(context, CheckShape(kOp, "df_dcolors", context->input(11), like));
+    Tensor *df_dshape, *df_dtexture, *df_dlight;
+    OP_REQUIRES_OK(context, context->allocate_output(0, in.shape->shape(), &df_dshape));
+    OP_REQUIRES_OK(context, context->allocate_output(1, in.texture->shape(), &df_dtexture));
+    OP_REQUIRES_OK(context, context->allocate_output(2, in.light->shape(), &df_dlight));
+    const ShadeGradient gradient = {Floats(*in.texture), Floats(context->input(10)), Floats(context->input(11)),
+                                    Floats(df_dtexture)};
+
+    const int64 chunks = Chunks(mesh.lit), light_size = kLightRows * kLanes;
+    Tensor df_dsums, df_dcorners, df_dlights;
+    OP_REQUIRES_OK(context, Scratch(context, (mesh.lit + 1) * 3 * kLanes, &df_dsums));
+    OP_REQUIRES_OK(context, Scratch(context, 9 * mesh.triangles * kLanes, &df_dcorners));
+    OP_REQUIRES_OK(context, Scratch(context, chunks * light_size, &df_dlights));
+    std::fill(Floats(&df_dsums) + mesh.lit * 3 * kLanes, Floats(&df_dsums) + (mesh.lit + 1) * 3 * kLanes, 0.0f);
+    for (int64 g = 0; g < groups; ++g) {
+      const Group group = in.Of(g);
+      RunSharded(context, chunks, 200 * kChunkTiles * kTileVertices, [&](int64 first, int64 last) {
+        for (int64 i = first; i < last; ++i) {
+          ShadeTilesGradient(gradient, mesh.lit, i * kChunkTiles, std::min<int64>((i + 1) * kChunkTiles, Tiles(mesh.lit)),
+                             group, Floats(&df_dsums), Floats(&df_dlights) + i * light_size);
+        }
+      });
+      const std::vector<double> sums = SumOfChunks(df_dlights, chunks, light_size);
+      for (int lane = 0; lane < group.lanes; ++lane) {
+        float* const out = Floats(df_dlight) + (group.first_face + lane) * kLightRows;
+        for (int64 i = 0; i < kLightRows; ++i) out[i] = static_cast<float>(sums[i * kLanes + lane]);
+      }
+      RunInBlocks(context, mesh.triangles, kBlockTriangles, 80, [&](int64 first, int64 last) {
+        TriangleNormalsGradient(mesh, Floats(df_dsums), first, last, group, Floats(&df_dcorners));
+      });
+      RunSharded(context, Tiles(mesh.vertices), 60 * kTileVertices, [&](int64 first, int64 last) {
+        ShapeGradientTiles(mesh, Floats(df_dcorners), first, last, group, Floats(df_dshape));
+      });
+    }
+  }
+};
+
+// ---- registration
+
+REGISTER_OP("FaceLinear")
+    .Input("coefficients: float32")
+    .Input("basis: float32")
+    .Input("mean: float32")
+    .Output("points: float32")
+    .SetShapeFn(LinearShape);
+
+REGISTER_OP("FaceLinearGrad")
+    .Input("df_dpoints: float32")
+    .Input("basis: float32")
+    .Output("df_dcoefficients: float32")
+    .SetShapeFn(LinearGradShape);
+
+// The last three outputs are for the gradient alone.
+REGISTER_OP("FaceShade")
+    .Input("shape: float32")
+    .Input("texture: float32")
+    .Input("light: float32")
+    .Input("corners: int32")
+    .Input("around: int32")
+    .Input("around_back: int32")
+    .Input("corners_back: int32")
+    .Output("normals: float32")
+    .Output("colors: float32")
+    .Output("shape_rows: float32")
+    .Output("triangle_rows: float32")
+    .Output("vertex_rows: float32")
+    .SetShapeFn(ShadeShape);
+
+REGISTER_OP("FaceShadeGrad")
+    .Input("shape: float32")
+    .Input("texture: float32")
+    .Input("light: float32")
+    .Input("corners: int32")
+    .Input("around: int32")
+    .Input("around_back: int32")
+    .Input("corners_back: int32")
+    .Input("shape_rows: float32")
+    .Input("triangle_rows: float32")
+    .Input("vertex_rows: float32")
+    .Input("df_dnormals: float32")
+    .Input("df_dcolors: float32")
+    .Output("df_dshape: float32")
+    .Output("df_dtexture: float32")
+    .Output("df_dlight: float32")
+    .SetShapeFn(ShadeGradShape);
+
+REGISTER_KERNEL_BUILDER(Name("FaceLinear").Device(tf::DEVICE_CPU), FaceLinearOp);
+REGISTER_KERNEL_BUILDER(Name("FaceLinearGrad").Device(tf::DEVICE_CPU), FaceLinearGradOp);
+REGISTER_KERNEL_BUILDER(Name("FaceShade").Device(tf::DEVICE_CPU), FaceShadeOp);
+REGISTER_KERNEL_BUILDER(Name("FaceShadeGrad").Device(tf::DEVICE_CPU), FaceShadeGradOp);
+
+}  // namespace face_decoder
