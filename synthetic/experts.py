@@ -19,7 +19,7 @@ from preprocess import world
 WEIGHTS_DIR = os.path.join(config.ROOT, 'synthetic', 'weights')
 TABLE = 'experts.json'
 NETWORKS = ('recon', 'id', 'parser')
-KIMG = {'recon': 1500, 'id': 1000, 'parser': 200}       # thousands of pictures that give the accuracies in the README
+KIMG = {'recon': 1500, 'id': 1000, 'parser': 200}       # thousands of pictures: recommended lengths
 HELD_OUT_SEED = 2 ** 32 - 1                             # of the photos that all networks are measured on
 REPORT_STEPS = 100
 
@@ -45,7 +45,7 @@ def parse_options(arguments=None):
         '(default: %(default)s)')
     add('--width', metavar='N', type=int, default=24, help='channels of the first layer (default: %(default)s)')
     add('--batch', metavar='N', type=int, default=32, help='pictures in a step (default: %(default)s)')
-    add('--rate', metavar='R', type=float, default=1e-3, help='learning rate at the start; it falls to 0 as a cosine '
+    add('--rate', metavar='R', type=float, default=2e-3, help='learning rate at the start; it falls to 0 as a cosine '
         '(default: %(default)s)')
     add('--threads', metavar='N', type=int, help="of TensorFlow's pools (default: one per core)")
     add('--save_minutes', metavar='T', type=float, default=3.0, help='minutes between two saved states '
