@@ -22,7 +22,7 @@ FACE_MODEL_DIR = _folder('DISCO_FACE_MODEL_DIR', 'renderer', 'BFM face model')  
 PRETRAINED_DIR = _folder('DISCO_PRETRAINED_DIR', 'training', 'pretrained_weights')  # recon_net, id_net, parsing_net
 OP_CACHE_DIR = _folder('DISCO_OP_CACHE_DIR', os.path.expanduser('~'), '.cache', 'discofacegan', 'ops')  # compiled ops
 AVERAGE_CACHE_DIR = _folder('DISCO_AVERAGE_CACHE_DIR', os.path.expanduser('~'), '.cache', 'discofacegan',
-                            'averages')                                         # of w, where a model's folder is read-only
+                            'averages')                                         # of w, of models in read-only folders
 DEMO_DIR = _folder('DISCO_DEMO_DIR', 'demo')                                    # the small model of the project itself
 
 HEARTBEAT_PORT = os.environ.get('DISCO_HEARTBEAT_PORT', '')     # of the chief, training on several hosts; '': by rule
