@@ -102,6 +102,7 @@ def _render_cases(model, resolution, batch):
 
 
 def main():
+    """Measure decoding, rendering and landmarks, forward and with gradient."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('--repeats', type=int, default=15, help='timed calls of each case')
     args = parser.parse_args()
