@@ -1,14 +1,18 @@
-"""Speed of the face decoder and renderer on a face model of the real size: `python benchmarks/face.py`."""
+"""Speed of the face decoder and renderer on a face model of the real size: `python benchmarks/face.py`.
+
+Wall time of 2 threads and processor time, of our own ops ('cpp') and of TensorFlow's ('ref'), in turns.
+"""
 
 import argparse
 import os
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import numpy as np  # noqa: E402
 
-from benchmarks.common import machine_line, measure_interleaved, milliseconds, table  # noqa: E402
+from benchmarks.common import machine_line, memory_bandwidth, table  # noqa: E402
 from dnnlib.util import run_main  # noqa: E402
 
 GRID = 189, 189         # vertices, about the 35709 of the real model
@@ -54,26 +58,30 @@ def _grid_triangles(number):
     return np.concatenate(halves).astype(np.int32)
 
 
-def _decoder_cases(model, batch):
+def _decoder_cases(model, batch, impl, threads):
     """Name -> function that runs it once: landmarks and the drawn region, forward and with gradient."""
-    from dnnlib.tflib import tfutil
     from dnnlib.tflib.compat import tf
     from renderer.face_decoder import FaceDecoder, project_224
     coeff = tf.placeholder(tf.float32, [None, 257])         # a constant would be folded, and the face with it
-    value = random_coefficients(batch)
-    points = project_224(FaceDecoder(model, model.landmarks).points(coeff))
-    face = FaceDecoder(model).decode(coeff)
+    points = project_224(FaceDecoder(model, model.landmarks, impl).points(coeff))
+    face = FaceDecoder(model, impl=impl).decode(coeff)
     weight = np.random.RandomState(1).standard_normal([2, batch, len(model.region), 3]).astype(np.float32)
     total = tf.reduce_sum(weight[0] * face.vertices) + tf.reduce_sum(weight[1] * face.colors)
-    fetches = {
+    return _calls('decode', {
         'landmarks, forward': points,
         'landmarks, with gradient': [points, tf.gradients(points, coeff)[0]],
-        'region, forward': [face.vertices, face.colors],
+        'region, forward': [face.vertices.op, face.colors.op],
         'region, with gradient': [total, tf.gradients(total, coeff)[0]],
-    }
-    session = tfutil.create_session()
+    }, coeff, batch, threads)
+
+
+def _calls(what, fetches, coeff, batch, threads):
+    """Name -> function without arguments, each with a session of so many threads."""
+    from dnnlib.tflib import tfutil
+    session = tfutil.create_session(threads)
+    value = random_coefficients(batch)
     calls = {name: session.make_callable(fetch, [coeff]) for name, fetch in fetches.items()}
-    return {f'{name}, batch {batch}': lambda call=call: call(value) for name, call in calls.items()}
+    return {f'{what}, {name}, batch {batch}': lambda call=call: call(value) for name, call in calls.items()}
 
 
 def random_coefficients(batch, seed=2):
@@ -84,37 +92,61 @@ def random_coefficients(batch, seed=2):
     return value.astype(np.float32)
 
 
-def _render_cases(model, resolution, batch):
+def _render_cases(model, resolution, batch, impl, threads):
     """Name -> function that runs it once: decode and draw, forward and with gradient."""
-    from dnnlib.tflib import tfutil
     from dnnlib.tflib.compat import tf
+    from renderer.face_decoder import FaceDecoder
     from renderer.face_renderer import FaceRenderer
     coeff = tf.placeholder(tf.float32, [None, 257])
-    value = random_coefficients(batch)
-    render = FaceRenderer(model).render(coeff, resolution)
+    renderer = FaceRenderer(model)                          # the rasteriser is ours in both: its twin is for tests
+    renderer.decoder = FaceDecoder(model, impl=impl)
+    render = renderer.render(coeff, resolution)
     weight = np.random.RandomState(1).standard_normal([batch, resolution, resolution, 3]).astype(np.float32)
     total = tf.reduce_sum(weight * render.image)
     fetches = {'forward': [render.image, render.mask], 'with gradient': [total, tf.gradients(total, coeff)[0]]}
-    session = tfutil.create_session()
-    calls = {name: session.make_callable(fetch, [coeff]) for name, fetch in fetches.items()}
-    return {f'render {resolution}x{resolution}, {name}, batch {batch}': lambda call=call: call(value)
-            for name, call in calls.items()}
+    return _calls(f'render {resolution}x{resolution}', fetches, coeff, batch, threads)
+
+
+def _measure(cases, repeats, warmup=3):
+    """Runs (name, impl) -> function in turns -> (name, impl) -> [repeats, 2] seconds: wall and processor time."""
+    for call in cases.values():
+        for _ in range(warmup):
+            call()
+    times = {key: [] for key in cases}
+    for _ in range(repeats):
+        for key, call in cases.items():
+            wall, processor = time.perf_counter(), time.process_time()
+            call()
+            times[key].append((time.perf_counter() - wall, time.process_time() - processor))
+    return {key: np.array(value) for key, value in times.items()}
+
+
+def _cell(times):
+    median, least = np.median(times, axis=0) * 1e3, times.min(axis=0) * 1e3
+    return f'{median[0]:.3g} (least {least[0]:.3g}), {least[1]:.3g}'
 
 
 def main():
-    """Measure decoding, rendering and landmarks, forward and with gradient."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('--repeats', type=int, default=15, help='timed calls of each case')
+    parser.add_argument('--threads', type=int, default=2, help='threads of TensorFlow')
     args = parser.parse_args()
     model = full_size_model()
-    cases = dict(_decoder_cases(model, 8), **_render_cases(model, 64, 8))
-    cases.update(_render_cases(model, 256, 4))
-    megabytes = (145 + 81) * 3 * len(model.region) * 4 / 1e6
+    cases = {}
+    for impl in ('cpp', 'ref'):
+        made = _decoder_cases(model, 8, impl, args.threads)
+        made.update(_render_cases(model, 64, 8, impl, args.threads))
+        made.update(_render_cases(model, 256, 4, impl, args.threads))
+        cases.update({(name, impl): call for name, call in made.items()})
+    gigabytes = (144 + 80) * 3 * len(model.region) * 4 / 1e9
     print(machine_line())
     print(f'{model.num_vertices} vertices, {len(model.region)} drawn, {len(model.region_triangles)} triangles; their '
-          f'bases are {megabytes:.0f} MB to read, once forward, once more for the gradient')
-    timings = measure_interleaved(cases, args.repeats, warmup=3)
-    print(table([('case', 'median (least-most)')] + [(name, milliseconds(t)) for name, t in timings.items()]))
+          f'bases are {1e3 * gigabytes:.0f} MB to read, once forward, once more for the gradient: at the speed of a '
+          f'copy {1e3 * gigabytes / memory_bandwidth():.1f} ms each')
+    times = _measure(cases, args.repeats)
+    names = list(dict.fromkeys(name for name, _ in times))
+    heading = ('case', 'cpp: wall ms, processor ms', 'ref: wall ms, processor ms')
+    print(table([heading] + [(name, _cell(times[name, 'cpp']), _cell(times[name, 'ref'])) for name in names]))
 
 
 if __name__ == '__main__':

@@ -178,6 +178,7 @@ INLINE void MultiplyRow(const float* row, int64_t columns, const float* coeffici
   for (int f = 0; f < kFaces; ++f) sums[f] = Lanes{};
   for (int64_t k = 0; k < columns; k += kLanes) {
     const Lanes weights = Load(row + k);
+    __builtin_prefetch(row + 4 * columns + k);  // The processor itself does not look beyond a page.
     for (int f = 0; f < kFaces; ++f) sums[f] += weights * Load(coefficients + f * columns + k);
   }
   float lanes[kFaces * kLanes];
@@ -193,7 +194,7 @@ INLINE void AddRows(const float* rows, int64_t columns, const float* df, float* 
     Lanes weights[kRows];
     for (int r = 0; r < kRows; ++r) {
       weights[r] = Load(rows + r * columns + k);
-      __builtin_prefetch(rows + (r + kRows) * columns + k);  // What comes next: rows side by side are too many streams.
+      __builtin_prefetch(rows + (r + kRows) * columns + k);  // What comes next: so many rows side by side are not foreseen.
     }
     for (int f = 0; f < kFaces; ++f) {
       Lanes sum = Load(sums + f * columns + k);
