@@ -64,10 +64,10 @@ def _stddev(x, group, features=1):
 
 # ---- values
 
-@pytest.mark.parametrize('size', [(4, 4), (2, 6), (64, 34)])
-def test_upscale_conv(tf_session, data_format, size):
-    """The small-image form and the transposed convolution are both upscale, then convolve."""
-    x, kernel = _array(2, 3, *size), _array(3, 3, 3, 5)
+@pytest.mark.parametrize('shape', [(2, 33, 4, 4), (2, 50, 2, 6), (2, 3, 16, 34)])
+def test_upscale_conv(tf_session, data_format, shape):
+    """The form for small images of many channels and the transposed convolution are both upscale, then convolve."""
+    x, kernel = _array(*shape), _array(3, 3, shape[1], 5) / np.float32(np.sqrt(shape[1]))
     assert_close(_apply(tf_session, layers.upscale_conv2d, x, kernel), _conv(_up(x), kernel), atol=2e-5)
     assert_close(_apply(tf_session, lambda x, k: layers.conv2d(layers.upscale2d(x), k), x, kernel),
                  _conv(_up(x), kernel), atol=2e-5)
@@ -189,11 +189,11 @@ def test_blur_is_its_own_transpose(tf_session, data_format):
 
 def test_kernel_gradients_of_cheap_forms(tf_session, data_format):
     """Kernels of the merged convolutions get the gradients of the plain ones."""
-    for cheap, plain, size in [
-            (layers.upscale_conv2d, lambda x, k: layers.conv2d(layers.upscale2d(x), k), 5),
+    for cheap, plain, channels in [
+            (layers.upscale_conv2d, lambda x, k: layers.conv2d(layers.upscale2d(x), k), 3),
             (layers.upscale_conv2d, lambda x, k: layers.conv2d(layers.upscale2d(x), k), 40),
-            (layers.conv_downscale2d, lambda x, k: layers.downscale2d(layers.conv2d(x, k)), 8)]:
-        x, kernel = layers.from_nchw(tf.constant(_array(2, 3, size, size))), tf.constant(_array(3, 3, 3, 4))
+            (layers.conv_downscale2d, lambda x, k: layers.downscale2d(layers.conv2d(x, k)), 3)]:
+        x, kernel = layers.from_nchw(tf.constant(_array(2, channels, 4, 4))), tf.constant(_array(3, 3, channels, 4))
         gradients = [tf.gradients(tf.reduce_sum(tf.tanh(f(x, kernel))), [kernel, x]) for f in (cheap, plain)]
         for one, other in zip(*tf_session.run(gradients)):
             assert relative_l2(one, other) < 1e-4

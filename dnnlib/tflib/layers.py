@@ -147,8 +147,8 @@ def upscale_conv2d(x, kernel):
 
     Every output pixel sees only 2x2 different input pixels.
     """
-    if data_format() == 'NHWC' and x.shape.as_list()[1] <= 32:
-        return _upscale_conv2d_by_phases(x, kernel)     # on CPUs faster for small images, slower for large ones
+    if data_format() == 'NHWC' and num_channels(x) > 8 * x.shape.as_list()[2]:
+        return _upscale_conv2d_by_phases(x, kernel)     # on CPUs faster for small images of many channels
     height, width = [size * 2 for size in _height_width(x)]
     channels = kernel.shape.as_list()[3]
     kernel = tf.transpose(_combine_taps(kernel, np.kron(_SUM_OF_SHIFTS[:, ::-1], _SUM_OF_SHIFTS[:, ::-1])), [0, 2, 1])
@@ -159,17 +159,14 @@ def upscale_conv2d(x, kernel):
 
 
 def _upscale_conv2d_by_phases(x, kernel):
-    """One 2x2 convolution makes the even and odd rows and columns as separate channels; then they are interleaved."""
+    """Even and odd rows and columns by a 2x2 convolution each; then they are interleaved. NHWC."""
     height, width = _height_width(x)
-    channels = kernel.shape.as_list()[3]
-    kernel = tf.reshape(_combine_taps(kernel, np.kron(_PHASES, _PHASES)), [2, 2, 2, 2, -1, channels])
-    kernel = tf.transpose(kernel, [1, 3, 4, 0, 2, 5])       # [row, column, in, row phase, column phase, out]
-    kernel = tf.reshape(kernel, [2, 2, -1, 4 * channels])
-    y = conv2d(pad(x, 1, 1, 1, 1), kernel, padding='VALID')                         # [N, H+1, W+1, 4C]
-    top_left, top_right, low_left, low_right = tf.split(y, 4, axis=3)
-    top = tf.stack([top_left[:, :-1, :-1], top_right[:, :-1, 1:]], axis=3)          # [N, H, W, 2, C]
-    low = tf.stack([low_left[:, 1:, :-1], low_right[:, 1:, 1:]], axis=3)
-    return tf.reshape(tf.stack([top, low], axis=2), [-1, 2 * height, 2 * width, channels])
+    inputs, outputs = kernel.shape.as_list()[2:]
+    kernels = tf.reshape(_combine_taps(kernel, _PHASES), [2, 2, 2, 2, inputs, outputs])
+    (top_left, top_right), (low_left, low_right) = [
+        [conv2d(pad(x, 1 - i, i, 1 - j, j), kernels[i, j], padding='VALID') for j in (0, 1)] for i in (0, 1)]
+    top, low = tf.stack([top_left, top_right], axis=3), tf.stack([low_left, low_right], axis=3)     # [N, H, W, 2, C]
+    return tf.reshape(tf.stack([top, low], axis=2), [-1, 2 * height, 2 * width, outputs])
 
 
 def conv_downscale2d(x, kernel):
@@ -178,10 +175,13 @@ def conv_downscale2d(x, kernel):
     return conv2d(x, tf.reshape(taps, [4, 4] + kernel.shape.as_list()[2:]), stride=2)
 
 
-# Along one axis, from the 3 taps of a kernel: the sum of its two positions among 4 taps; and the 2 taps that make the
-# even, then the odd, pixels of a convolution of an image of doubled pixels.
-_SUM_OF_SHIFTS = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]], np.float32)
-_PHASES = np.array([[1, 0, 0], [0, 1, 1], [1, 1, 0], [0, 0, 1]], np.float32)
+# Along one axis, from the 3 taps of a kernel: the sum of its two positions among 4 taps.
+_SUM_OF_SHIFTS = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]])
+
+# The 2 taps that make the even, then the odd, pixels of a convolution of doubled pixels: [phase, tap, tap of kernel];
+# for both axes a matrix whose rows are [row phase, column phase, row tap, column tap].
+_PHASE = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
+_PHASES = np.einsum('ptk,qul->pqtukl', _PHASE, _PHASE).reshape(16, 9)
 
 
 def _combine_taps(kernel, matrix):
