@@ -127,6 +127,7 @@ def _cell(times):
 
 
 def main():
+    """Prints the machine, the memory to read at least, and the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('--repeats', type=int, default=15, help='timed calls of each case')
     parser.add_argument('--threads', type=int, default=2, help='threads of TensorFlow')
