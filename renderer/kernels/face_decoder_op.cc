@@ -178,8 +178,8 @@ class FaceLinearGradOp : public OpKernel {
     OP_REQUIRES_OK(context, Scratch(context, chunks * size, &parts));
     RunSharded(context, chunks, kChunkRows * columns * faces.Groups(), [&](int64 first, int64 last) {
       for (int64 i = first; i < last; ++i) {
-        LinearRowsGradient(linear, faces, Floats(df_dpoints), i * kChunkRows, std::min<int64>((i + 1) * kChunkRows, rows),
-                           Floats(&parts) + i * size);
+        const int64 end = std::min<int64>((i + 1) * kChunkRows, rows);
+        LinearRowsGradient(linear, faces, Floats(df_dpoints), i * kChunkRows, end, Floats(&parts) + i * size);
       }
     });
     const std::vector<double> sums = SumOfChunks(parts, chunks, size);
@@ -325,8 +325,9 @@ class FaceShadeGradOp : public OpKernel {
       const Group group = in.Of(g);
       RunSharded(context, chunks, 200 * kChunkTiles * kTileVertices, [&](int64 first, int64 last) {
         for (int64 i = first; i < last; ++i) {
-          ShadeTilesGradient(gradient, mesh.lit, i * kChunkTiles, std::min<int64>((i + 1) * kChunkTiles, Tiles(mesh.lit)),
-                             group, Floats(&df_dsums), Floats(&df_dlights) + i * light_size);
+          const int64 end = std::min<int64>((i + 1) * kChunkTiles, Tiles(mesh.lit));
+          ShadeTilesGradient(gradient, mesh.lit, i * kChunkTiles, end, group, Floats(&df_dsums),
+                             Floats(&df_dlights) + i * light_size);
         }
       });
       const std::vector<double> sums = SumOfChunks(df_dlights, chunks, light_size);
