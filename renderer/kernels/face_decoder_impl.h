@@ -1,7 +1,7 @@
 // Linear face model, vertex normals and spherical-harmonic light on plain arrays: no TensorFlow here.
 //
 // Inside, kLanes faces lie side by side: "rows" arrays are [rows, kLanes], so that one basis number or one triangle
-// serves all of them at once; lanes without a face hold 0. Outside, arrays are [face, vertex, 3] as TensorFlow has them.
+// serves all of them at once; lanes without a face hold 0. Outside, arrays are [face, vertex, 3], as in TensorFlow.
 // Every sum has its fixed order: results are the same bits for any number of threads and on any machine.
 // Nothing here locks or allocates: callers may work on different ranges at the same time.
 
