@@ -1,0 +1,65 @@
+"""A world: the face model, the VAEs and the experts that belong together, by name; options may replace each part.
+
+The real world is the Basel model with the released networks, the synthetic one needs no licence and comes along.
+"""
+
+import os
+
+import config
+from dnnlib.util import UserError
+from training import snapshots
+
+EXPERTS_TABLE = 'experts.json'
+_SYNTHETIC_EXPERTS = os.path.join(config.ROOT, 'synthetic', 'weights', EXPERTS_TABLE)
+_SYNTHETIC_VAES = os.path.join(config.DEMO_DIR, 'vae')
+
+
+class World:
+    """The parts of world `name` ('real' or 'synthetic'); what is given replaces the world's own.
+
+    vae_weights: folder of the four VAEs. face_model: folder with BFM_model_front_gan.mat, or what it is made from.
+    experts: table of the perception networks, a .json file or the folder that holds experts.json.
+    Attributes: name, vae_weights (always a folder), experts (path of a table, None: the released networks).
+    """
+
+    def __init__(self, name, vae_weights=None, face_model=None, experts=None):
+        if name not in snapshots.WORLDS:
+            raise UserError(f'world {name!r} is unknown; expected one of {", ".join(snapshots.WORLDS)}')
+        self.name = name
+        synthetic = name == 'synthetic'
+        self.vae_weights = os.path.abspath(vae_weights or (_SYNTHETIC_VAES if synthetic else config.VAE_WEIGHTS_DIR))
+        self._face_model_dir = face_model
+        self.experts = experts_table(experts) if experts else _SYNTHETIC_EXPERTS if synthetic else None
+
+    def face_model(self):
+        """The FaceModel. UserError when files are missing."""
+        from renderer import face_model
+        if self._face_model_dir:
+            return face_model.load_face_model(self._face_model_dir)
+        if self.name == 'synthetic':
+            from synthetic.face_model import load_model
+            return load_model()
+        return face_model.load_face_model()
+
+    def expert_specs(self):
+        """The specs of the perception networks, for training.perception.Experts. UserError for a broken table."""
+        from training import perception
+        return perception.load_specs(self.experts) if self.experts else perception.released_specs()
+
+
+def of_model(model_path, vae_weights=None, face_model=None, experts=None):
+    """The World a snapshot belongs to, by the JSON beside it; paths there count from the snapshot's folder."""
+    facts = snapshots.read_world(model_path)
+    folder = os.path.dirname(os.path.abspath(model_path))
+    own = {key: os.path.join(folder, facts[key]) for key in ('vae_weights', 'face_model', 'experts') if facts.get(key)}
+    return World(facts['world'], vae_weights or own.get('vae_weights'), face_model or own.get('face_model'),
+                 experts or own.get('experts'))
+
+
+def experts_table(path):
+    """Path of a table of perception networks: the .json itself, or experts.json in the folder. UserError if absent."""
+    table = os.path.join(path, EXPERTS_TABLE) if os.path.isdir(path) else path
+    if not os.path.isfile(table):
+        raise UserError(f'{path}: no table of perception networks there; expected a .json file, or a folder with '
+                        f'{EXPERTS_TABLE}, as `python -m synthetic.experts --output DIR` makes it')
+    return table
