@@ -78,6 +78,19 @@ def test_shuffling_is_complete_and_follows_the_seed(folder):
     assert orders[0][:COUNT] != orders[0][COUNT:]                      # every pass has an order of its own
 
 
+@pytest.mark.parametrize('shards', [1, 2])
+def test_the_stream_goes_on_from_any_position(folder, shards):
+    with tf.Graph().as_default(), tfutil.create_session(2):
+        data = dataset.TFRecordDataset(folder, seed=3, num_shards=shards, shard_index=shards - 1)
+        whole = _draw(data, 5, 6)
+    for position in (0, 5, 10, 15):
+        with tf.Graph().as_default(), tfutil.create_session(2):
+            data = dataset.TFRecordDataset(folder, seed=3, num_shards=shards, shard_index=shards - 1)
+            data.configure(5, 1, position=4)
+            data.configure(5, 0, position=position)
+            assert _draw(data, 5, 3) == whole[position:position + 15]
+
+
 def test_one_pass(tf_session, folder):
     data = dataset.TFRecordDataset(folder, repeat=False, shuffle_mb=0)
     assert _draw(data, 5, 3) == list(range(COUNT))                     # the last minibatch is smaller

@@ -37,7 +37,8 @@ class TFRecordDataset:
                  num_threads=2,             # parser threads
                  num_shards=1,              # of hosts that share the dataset
                  shard_index=0,             # which of them this is
-                 seed=None):                # of the order; None: TensorFlow's graph seed
+                 seed=None,                 # of the order; None: TensorFlow's graph seed, or by chance
+                 shuffle_bytes=None):       # the window to the byte, of a run that goes on; the memory is not asked
         if not 0 <= shard_index < num_shards:
             raise ValueError(f'shard_index {shard_index}: 0 to {num_shards - 1} expected')
         self.tfrecord_dir = dataset_folder(tfrecord_dir)
@@ -53,13 +54,16 @@ class TFRecordDataset:
         self.label_dtype = self.labels.dtype.name
         self.repeat, self.num_threads, self.seed = repeat, num_threads, seed
         self._shards = num_shards, shard_index
+        self._num_mine = len(range(shard_index, self.num_images, num_shards))
         if self.num_images < num_shards:
             raise UserError(f'{self.tfrecord_dir}: {self.num_images} images cannot be shared by {num_shards} hosts')
         free = free_memory()
-        self.shuffle_bytes = int(min(shuffle_mb << 20, free * _MEMORY_SHARE))
+        window = min(shuffle_mb << 20, free * _MEMORY_SHARE) if shuffle_bytes is None else shuffle_bytes
+        self.shuffle_bytes = int(window)
         self.prefetch_bytes = int(min(prefetch_mb << 20, free * _PREFETCH_SHARE))
         self.buffer_bytes = int(min(buffer_mb << 20, free * _PREFETCH_SHARE))
         self._label_state = np.random.RandomState(seed)
+        self._order_seed = np.random.RandomState(tf.get_default_graph().seed if seed is None else seed).randint(1 << 30)
         self._level = self._minibatch = None
         self._build()
 
@@ -80,6 +84,7 @@ class TFRecordDataset:
         """One iterator; each level's initialiser starts it on that level's file."""
         with tf.name_scope('Dataset'), tf.device('/cpu:0'), tf.control_dependencies(None):
             self._minibatch_in = tf.placeholder(tf.int64, [], name='minibatch_in')
+            self._position_in = tf.placeholder(tf.int64, [], name='position_in')
             labels = tf.data.Dataset.from_tensor_slices(self._labels_on_cpu())
             streams = [self._stream(level, labels) for level in self.levels]
             self._iterator = tf.data.Iterator.from_structure(
@@ -92,30 +97,40 @@ class TFRecordDataset:
         return self._labels_tensor
 
     def _stream(self, level, labels):
+        """Pass after pass over a level, from the fed position on."""
         image_bytes = int(np.prod(level.shape))
-        stream = tf.data.Dataset.zip((tf.data.TFRecordDataset(level.path, buffer_size=self.buffer_bytes), labels))
+        records = tf.data.Dataset.zip((tf.data.TFRecordDataset(level.path, buffer_size=self.buffer_bytes), labels))
         if self._shards[0] > 1:
-            stream = stream.shard(*self._shards)
+            records = records.shard(*self._shards)
+        first = self._position_in // self._num_mine
+        passes = tf.data.Dataset.range(first, np.iinfo(np.int64).max if self.repeat else first + 1)
+        stream = passes.flat_map(lambda number: self._one_pass(records, number, self.shuffle_bytes // image_bytes))
+        # Skipped before they are decoded: a resumed run reads, at most, one pass.
+        stream = stream.skip(self._position_in % self._num_mine)
         stream = stream.map(lambda record, label: (_parse(record, level.shape), label),
                             num_parallel_calls=self.num_threads)
-        window = min(self.shuffle_bytes // image_bytes, level.count)
-        if window > 1:
-            stream = stream.shuffle(window, seed=self.seed)
-        if self.repeat:
-            stream = stream.repeat()
         ahead = max(self.prefetch_bytes // image_bytes, 1)
-        return stream.prefetch(min(ahead, level.count)).batch(self._minibatch_in)
+        return stream.prefetch(min(ahead, self._num_mine)).batch(self._minibatch_in)
 
-    def configure(self, minibatch, lod=0, restart=False):
+    def _one_pass(self, records, number, window):
+        """All records once; the order follows from the seed and the number of the pass alone."""
+        window = min(window, self._num_mine)
+        if window <= 1:
+            return records
+        return records.shuffle(window, seed=self._order_seed + number, reshuffle_each_iteration=False)
+
+    def configure(self, minibatch, lod=0, restart=False, position=0):
         """Deliver `minibatch` images at a time of the level for `lod`: resolution / 2^floor(lod).
 
-        The stream starts anew only when something changes, or with `restart`. Needs a default session.
+        The stream starts anew only when something changes, or with `restart`; then as if `position` images had been
+        taken before: images and their order follow from the position, the seed and the graph's seed. Needs a
+        default session.
         """
         level = int(np.floor(lod))
         if minibatch < 1 or not 0 <= level < len(self.levels):
             raise ValueError(f'minibatch {minibatch}, lod {lod}: at least 1, and 0 to {len(self.levels) - 1} expected')
         if restart or (level, minibatch) != (self._level, self._minibatch):
-            tfutil.run(self._starts[level], {self._minibatch_in: minibatch})
+            tfutil.run(self._starts[level], {self._minibatch_in: minibatch, self._position_in: position})
             self._level, self._minibatch = level, minibatch
 
     def get_minibatch_tf(self):
