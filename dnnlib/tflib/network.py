@@ -303,9 +303,9 @@ class Network:
             for local, variable in self.vars.items():
                 if local in source.vars:
                     rate = beta if local in self.trainables else beta_nontrainable
-                    new = source.vars[local]
+                    new = source.vars[local].read_value()               # now, not at the beginning of the run
                     if not isinstance(rate, float) or rate != 0.0:      # 0 copies, whatever the old value is
-                        new = tfutil.lerp(new, variable, rate)
+                        new = tfutil.lerp(new, variable.read_value(), rate)
                     updates.append(tf.assign(variable, new))
             return tf.group(*updates)
 
