@@ -47,9 +47,18 @@ class World:
         return perception.load_specs(self.experts) if self.experts else perception.released_specs()
 
 
-def of_model(model_path, vae_weights=None, face_model=None, experts=None):
-    """The World a snapshot belongs to, by the JSON beside it; paths there count from the snapshot's folder."""
+def of_model(model_path, vae_weights=None, face_model=None, experts=None, name=None):
+    """The World a snapshot belongs to, by the JSON beside it; paths there count from the snapshot's folder.
+
+    name: what the user says of a snapshot without such a file; UserError when the file names another world.
+    """
     facts = snapshots.read_world(model_path)
+    there = facts['world']
+    if name and name != there:
+        if facts != {'world': 'real'}:          # this is what a missing file reads as
+            raise UserError(f'{model_path}: belongs to the world "{there}", not "{name}"; worlds cannot be '
+                            'mixed')
+        facts = {'world': name}
     folder = os.path.dirname(os.path.abspath(model_path))
     own = {key: os.path.join(folder, facts[key]) for key in ('vae_weights', 'face_model', 'experts') if facts.get(key)}
     return World(facts['world'], vae_weights or own.get('vae_weights'), face_model or own.get('face_model'),

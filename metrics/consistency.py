@@ -1,0 +1,56 @@
+"""What must stay within a subject: identity by the embedding's cosine, hair by intersection over union."""
+
+import numpy as np
+
+from metrics.groups import intersection_over_union
+from renderer import factors
+
+MOVING = tuple(factor.name for factor in factors.FACTORS if factor.name != 'id')
+
+
+def identity_cosines(embedding):
+    """(within, between): mean cosine of two pictures of one group, and of two groups; [S, V, E] of unit length."""
+    x = np.asarray(embedding, np.float64)
+    subjects, variations = x.shape[:2]
+    if subjects < 2 or variations < 2:
+        raise ValueError(f'{subjects} groups of {variations}: at least 2 of each')
+    sums = x.sum(axis=1)                                                        # [S, E]
+    inside = np.sum(sums ** 2, axis=1)                                          # [S] all ordered pairs, itself included
+    own = np.sum(x ** 2, axis=(1, 2))                                           # [S] each with itself
+    within = np.mean((inside - own) / (variations * (variations - 1)))
+    everything = np.sum(sums.sum(axis=0) ** 2)
+    between = (everything - inside.sum()) / (subjects * (subjects - 1) * variations ** 2)
+    return float(within), float(between)
+
+
+def mean_of_pairs(matrices):
+    """Mean over pairs i != j of matrices [..., V, V], NaN left out; None when nothing is left."""
+    size = matrices.shape[-1]
+    pairs = matrices[..., ~np.eye(size, dtype=bool)]
+    known = pairs[np.isfinite(pairs)]
+    return float(known.mean(dtype=np.float64)) if known.size else None
+
+
+def identity(context):
+    """The metric `identity`: a Result for each factor that may vary within a subject."""
+    for i in MOVING:
+        within, between = identity_cosines(context.groups().of(i)['embedding'])
+        yield context.group_result(
+            'identity', i, within - between, details=dict(within=within, between=between),
+            convention='mean cosine of identity embeddings of two pictures of a subject, only this factor varying, '
+            'less that of pictures of two subjects; whole pictures; 1 is best, 0 no identity')
+
+
+def hair(context):
+    """The metric `hair`: a Result for each factor that may vary within a subject."""
+    for i in MOVING:
+        seen = context.groups().of(i)
+        maps = np.unpackbits(seen['first_hair'], axis=1).astype(bool)
+        bald = np.isnan(seen['hair']).all(axis=(1, 2))
+        note = '; hair moves with the head, so pose alone lowers it' if i == 'rot' else ''
+        yield context.group_result(
+            'hair', i, mean_of_pairs(seen['hair']), counts=dict(subjects_without_hair=int(bald.sum())),
+            details=dict(between=mean_of_pairs(intersection_over_union(maps)),
+                         share_of_picture=float(maps.mean())),
+            convention='mean intersection over union of hair (probability above 0.5) of two pictures of a subject, '
+            'only this factor varying; pairs without any hair left out; details: the same between subjects' + note)

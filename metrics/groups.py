@@ -1,0 +1,119 @@
+"""Groups of pictures in which one factor alone varies (paper section 4.2), and what experts see in them.
+
+A group is a subject: all numbers are drawn once, then V pictures differ in the latents of that factor only, so the
+requested coefficients of the other factors and the noise vector are exactly equal within a group.
+"""
+
+import zlib
+
+import numpy as np
+
+from renderer import factors
+
+ROWS = 4            # groups computed and saved together
+FACES = ('mean_shape', 'mean_texture', 'shape_basis', 'texture_basis', 'region', 'region_triangles', 'landmarks')
+
+
+def draw_group(seed, factor, index, variations, noise_dim):
+    """Group number `index` of a factor ('id', 'exp', 'gamma', 'rot') -> latents [V, 179] and noise [noise_dim].
+
+    The same for the same seed, whatever the other numbers are.
+    """
+    number = [f.name for f in factors.FACTORS].index(factor)
+    rng = np.random.RandomState([seed, number, index])
+    own, noise = rng.standard_normal(factors.NUM_LATENTS), rng.standard_normal(noise_dim)
+    latents = np.tile(own, [variations, 1])
+    where = factors.BY_NAME[factor].latents
+    latents[:, where] = rng.standard_normal([variations, where.stop - where.start])
+    return latents, noise
+
+
+def group_coeffs(decode, seed, factor, index, variations, noise_dim):
+    """Generator inputs [V, 254 + noise_dim] float32 of a group; what does not vary is exactly the same number."""
+    latents, noise = draw_group(seed, factor, index, variations, noise_dim)
+    decoded = decode(latents)
+    coeffs = np.tile(np.concatenate([decoded[0], noise]).astype(np.float32), [variations, 1])
+    where = factors.BY_NAME[factor].coeffs
+    coeffs[:, where] = decoded[:, where]
+    return coeffs
+
+
+class Groups:
+    """The groups of every factor, made when asked for and kept in a Store.
+
+    source: of metrics.sources; judge: of metrics.judges; model: the judge's FaceModel. rate: of truncation.
+    """
+
+    def __init__(self, store, source, judge, model, seed, subjects, variations, rate, batch):
+        self._store, self._source, self._judge = store, source, judge
+        self.seed, self.subjects, self.variations, self.rate, self._batch = seed, subjects, variations, rate, batch
+        self._facts = dict(source=source.facts, experts=judge.facts, face_model=_checksum(model), seed=seed,
+                           variations=variations, rate=rate)
+        self._made = {}
+
+    def of(self, factor):
+        """What was asked for and what is seen in the groups of a factor, {name: array [subjects, ...]}.
+
+        coeff [S, V, 254]: asked for. estimate [S, V, 257], landmarks [S, V, 68, 2] (224 pixels, y UP), embedding
+        [S, V, E] (unit length): seen. wanted_landmarks [S, V, 68, 2]: those of the renders. slope [S, 2]: see
+        `image_slope`. With the parser: hair [S, V, V] intersection over union (NaN: no hair), first_hair [S, bytes]:
+        the hair of the first picture in bits.
+        """
+        if factor not in self._made:
+            word = factors.BY_NAME[factor].word
+            self._made[factor] = self._store.collect(
+                f'{word}-groups', dict(self._facts, factor=factor), self.subjects, ROWS,
+                lambda start, count: self._block(factor, start, count), scale=self.variations)
+        return self._made[factor]
+
+    def _block(self, factor, start, count):
+        rows = [self._row(factor, index) for index in range(start, start + count)]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def _row(self, factor, index):
+        coeffs = group_coeffs(self._source.decode, self.seed, factor, index, self.variations, self._source.noise_dim)
+        pictures = self._source.pictures(coeffs, self.rate, batch=self._batch)
+        row = self._judge.look(pictures, self._batch)
+        row['coeff'] = coeffs[:, :factors.NUM_COEFFS]
+        image, mask, row['wanted_landmarks'] = self._judge.renders(row['coeff'], self._source.active, self._batch)
+        row['slope'] = image_slope(shrunk(pictures, self._source.active), image, mask)
+        if 'hair' in row:
+            maps = row['hair'].reshape(self.variations, -1)
+            row['hair'], row['first_hair'] = intersection_over_union(maps), np.packbits(maps[0])
+        return row
+
+
+def shrunk(pictures, size):
+    """[N, R, R, 3] -> float32 [N, size, size, 3] by means: what a growing network's blocks hold."""
+    n, resolution, factor = len(pictures), pictures.shape[1], pictures.shape[1] // size
+    assert factor * size == resolution
+    return pictures.reshape(n, size, factor, size, factor, 3).mean(axis=(2, 4), dtype=np.float32)
+
+
+def image_slope(pictures, renders, masks):
+    """How far pictures change where and as their renders do, against the first of the group: float64 [2].
+
+    pictures, renders: [V, r, r, 3], 0-255; masks: [V, r, r, 1]. Returns the sums of (change of the picture) x (change
+    of the render) and of (change of the render) squared over the pixels inside both masks; their quotient is 1 when
+    pictures change exactly like renders, 0 when they do not care.
+    """
+    both = masks[1:] * masks[:1]
+    change = (renders[1:] - renders[:1]) * both
+    seen = (pictures[1:] - pictures[:1]) * both
+    return np.array([np.sum(change * seen, dtype=np.float64), np.sum(change * change, dtype=np.float64)])
+
+
+def intersection_over_union(maps):
+    """Of each pair of bool maps [V, P]: float32 [V, V]; NaN where both are empty."""
+    counts = maps.astype(np.float32)
+    common = counts @ counts.T
+    size = counts.sum(axis=1)
+    union = size[:, None] + size[None] - common
+    return np.where(union > 0, common / np.maximum(union, 1), np.nan).astype(np.float32)
+
+
+def _checksum(model):
+    value = 0
+    for name in FACES:
+        value = zlib.crc32(np.ascontiguousarray(getattr(model, name)).tobytes(), value)
+    return value

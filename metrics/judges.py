@@ -1,0 +1,156 @@
+"""What looks at pictures: the experts and the face model for what a face shows, feature networks for distributions."""
+
+import os
+
+import numpy as np
+
+from dnnlib.tflib import checkpoints, images, tfutil
+from dnnlib.tflib.compat import tf
+from dnnlib.util import UserError
+from metrics.store import files_digest
+from renderer import camera, factors
+from renderer.face_renderer import FaceRenderer
+from training import perception
+
+INCEPTION_INPUT, INCEPTION_OUTPUT = 'ExpandDims', 'pool_3'      # nodes of the public graph
+_HAIR = 0.5             # of a pixel: from there on it counts as hair
+
+
+class Judge:
+    """Experts and face model in a graph of their own: what pictures show, and what they should show. Close it.
+
+    specs: of training.perception. names: the experts wanted, 'recon' always. model: FaceModel.
+    facts: what decides the answers. UserError when weights are missing or do not fit.
+    """
+
+    def __init__(self, specs, names, model, threads=None):
+        self.names = tuple(names)
+        with tf.Graph().as_default() as graph:
+            experts = perception.Experts(specs, self.names)
+            self.facts = expert_facts(specs, self.names)
+            self._faces = FaceRenderer(model)
+            self._pictures = tf.placeholder(tf.uint8, [None, None, None, 3])
+            self._seen = self._build(experts, images.nhwc_to_nchw(
+                images.from_255(tf.cast(self._pictures, tf.float32))))
+            self._coeff = tf.placeholder(tf.float32, [None, factors.NUM_COEFFS])
+            self._resolution = tf.placeholder(tf.int32, [])
+            self._render = self._faces.render(self._coeff, self._resolution)
+            self._session = tfutil.create_session(threads, graph)
+            with self._session.as_default():
+                experts.restore()
+
+    def _build(self, experts, pictures_nchw):
+        seen = {'estimate': experts.reconstruct(pictures_nchw)}
+        seen['landmarks'] = landmarks = self._faces.landmarks_224(seen['estimate'])
+        if 'id' in self.names:
+            seen['embedding'] = tf.nn.l2_normalize(experts.identity(pictures_nchw), axis=1)
+        if 'parser' in self.names:
+            hair = experts.hair(pictures_nchw, landmarks * (camera.RENDER_SIZE / camera.RECON_SIZE))
+            seen['hair'] = hair > _HAIR
+        return seen
+
+    def look(self, pictures, batch=8):
+        """What the experts see in uint8 pictures [N, R, R, 3] RGB -> {name: array}.
+
+        estimate [N, 257]: reconstruction vectors. landmarks [N, 68, 2]: theirs, pixels of a 224 picture, y UP.
+        embedding [N, E]: identity, unit length. hair [N, S, S]: bool. The last two where their experts were asked for.
+        """
+        return _in_batches(self._session, self._seen, self._pictures, pictures, batch)
+
+    def renders(self, coeff, resolution, batch=8):
+        """Renders of lambda [N, 254] -> (image [N, r, r, 3] 0-255, mask [N, r, r, 1], landmarks [N, 68, 2]), float32.
+
+        landmarks: pixels of a 224 picture that shows the same as the render, y UP.
+        """
+        parts = [self._session.run(list(self._render), {self._coeff: coeff[i:i + batch], self._resolution: resolution})
+                 for i in range(0, len(coeff), batch)]
+        image, mask, landmarks = [np.concatenate(part) for part in zip(*parts)]
+        return image, mask, landmarks * np.float32(camera.RECON_SIZE / camera.RENDER_SIZE)
+
+    def close(self):
+        """Free the session."""
+        self._session.close()
+
+
+class ExpertFeatures:
+    """Features of pictures from the identity expert: its embedding, not normalised. Close it."""
+
+    def __init__(self, specs, threads=None):
+        with tf.Graph().as_default() as graph:
+            experts = perception.Experts(specs, ('id',))
+            self._pictures = tf.placeholder(tf.float32, [None, None, None, 3])
+            self._features = experts.apply('id', experts.prepare('id', images.clip_255(self._pictures)))
+            self.size = self._features.shape.as_list()[1]
+            self._session = tfutil.create_session(threads, graph)
+            with self._session.as_default():
+                experts.restore()
+        self.title = (f'perception network {specs["id"].network}, {self.size} numbers (not Inception: not comparable '
+                      'with published values)')
+        self.facts = expert_facts(specs, ('id',))
+
+    def __call__(self, pictures, batch=8):
+        """Pictures [N, H, W, 3] RGB, 0-255, any size and number type -> float32 [N, size]."""
+        return _in_batches(self._session, self._features, self._pictures, pictures, batch)
+
+    def close(self):
+        """Free the session."""
+        self._session.close()
+
+
+class InceptionFeatures(ExpertFeatures):
+    """Features from the public frozen Inception graph, classify_image_graph_def.pb: its pool_3, 2048 numbers.
+
+    The graph resizes pictures to 299 pixels itself (TensorFlow 1's bilinear) and maps 0-255 to its own range.
+    UserError when the file is not that graph.
+    """
+
+    def __init__(self, path, threads=None):
+        definition = _read_graph(path)
+        with tf.Graph().as_default() as graph:
+            self._pictures = tf.placeholder(tf.float32, [None, None, None, 3])
+            try:
+                output, = tf.import_graph_def(definition, {INCEPTION_INPUT + ':0': self._pictures},
+                                              [INCEPTION_OUTPUT + ':0'], name='inception')
+            except ValueError as error:
+                raise UserError(f'--inception {path}: cannot be built: {" ".join(str(error).split())[:200]}')
+            channels = output.shape.as_list()[-1] if output.shape.ndims == 4 else None
+            if channels is None:
+                raise UserError(f'--inception {path}: its {INCEPTION_OUTPUT} has shape {output.shape}; expected '
+                                '[N, 1, 1, 2048]')
+            self._features = tf.reshape(output, [-1, channels])
+            self._session = tfutil.create_session(threads, graph)
+        self.size = channels
+        self.title = f'Inception {os.path.basename(path)}, {INCEPTION_OUTPUT}, {channels} numbers'
+        self.facts = dict(inception=files_digest([path]))
+
+
+def _read_graph(path):
+    try:
+        with open(path, 'rb') as file:
+            definition = tf.GraphDef.FromString(file.read())
+    except OSError as error:
+        raise UserError(f'--inception {path}: cannot be read ({error.strerror}); expected classify_image_graph_def.pb')
+    except Exception as error:      # protobuf's DecodeError has another home in every version
+        raise UserError(f'--inception {path}: not a frozen graph ({error}); expected classify_image_graph_def.pb')
+    names = {node.name for node in definition.node}
+    missing = [name for name in (INCEPTION_INPUT, INCEPTION_OUTPUT) if name not in names]
+    if missing:
+        raise UserError(f'--inception {path}: a graph without {" and ".join(missing)}; expected '
+                        'classify_image_graph_def.pb of the archive inception-2015-12-05.tgz')
+    # Some nodes hold the shape of one picture; without that note shapes are worked out anew.
+    for node in definition.node:
+        node.attr.pop('_output_shapes', None)
+    return tf.graph_util.extract_sub_graph(definition, [INCEPTION_OUTPUT])
+
+
+def expert_facts(specs, names):
+    """What decides the answers of experts: network, options, contents of the weights."""
+    return {name: dict({key: specs[name].get(key) for key in ('network', 'size', 'width')},
+                       weights=files_digest(checkpoints.data_files(specs[name].weights))) for name in names}
+
+
+def _in_batches(session, tensors, placeholder, pictures, batch):
+    parts = [session.run(tensors, {placeholder: pictures[i:i + batch]}) for i in range(0, len(pictures), batch)]
+    if isinstance(tensors, dict):
+        return {key: np.concatenate([part[key] for part in parts]) for key in tensors}
+    return np.concatenate(parts)

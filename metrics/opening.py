@@ -1,0 +1,93 @@
+"""Which files a measurement uses: world, model, experts, reals; opened from options, with one clear error each."""
+
+import os
+
+from dnnlib.util import UserError
+from metrics.judges import ExpertFeatures, InceptionFeatures, Judge
+from metrics.reals import Reals
+from metrics.sources import GeneratorSource, PhotoSource, RenderSource
+from training import perception, sampling, worlds
+
+RESOLUTIONS = {'real': 256, 'synthetic': 64}        # of renders and photos, unless the user says
+
+
+class Setting:
+    """Everything that options name, by path; nothing large is loaded before it is asked for. options: an Options."""
+
+    def __init__(self, options):
+        self._options = options
+        own = options.vae_weights, options.face_model, options.experts
+        if options.source == 'generator' or options.model:
+            self._model = sampling.find_model(options.model)
+            self.world = worlds.of_model(self._model, *own, name=options.world)
+        else:
+            self._model, self.world = None, worlds.World(options.world or _default_world(options), *own)
+        self.specs = self.world.expert_specs()
+        if options.recon:
+            self.specs = dict(self.specs, recon=_recon_spec(options.recon))
+        self._face_model = None
+
+    def check(self, needs):
+        """UserError when a file that these needs ask for is not there."""
+        if 'groups' in needs:
+            perception.check_weights(self.specs, perception.EXPERTS if 'hair' in needs else ('recon', 'id'))
+            self.face_model()
+        if 'features' in needs and not self._options.inception:
+            perception.check_weights(self.specs, ('id',))
+
+    def face_model(self):
+        """The world's FaceModel."""
+        if self._face_model is None:
+            self._face_model = self.world.face_model()
+        return self._face_model
+
+    def open_source(self):
+        """The source of pictures that --source names."""
+        options = self._options
+        if options.source == 'generator':
+            return GeneratorSource(self._model, self.world.vae_weights, options.average_w)
+        kind = RenderSource if options.source == 'renders' else PhotoSource
+        return kind(self.world, options.resolution or RESOLUTIONS[self.world.name], None)
+
+    def open_judge(self, with_parser):
+        """Experts, with or without the parser, and face model."""
+        return Judge(self.specs, perception.EXPERTS if with_parser else ('recon', 'id'), self.face_model())
+
+    def open_features(self):
+        """The feature network: Inception where the user has it, else the identity expert."""
+        return InceptionFeatures(self._options.inception) if self._options.inception else ExpertFeatures(self.specs)
+
+    def open_reals(self, resolution):
+        """The real pictures. UserError when they belong to another world than the model."""
+        reals = Reals(self._options.data_dir, resolution, self._options.num)
+        if reals.world not in (None, self.world.name):
+            raise UserError(f'--data_dir {self._options.data_dir}: pictures of the world "{reals.world}", but the '
+                            f'model and its experts are of the world "{self.world.name}"; name a fitting dataset, or '
+                            'the right --world')
+        return reals
+
+    def describe(self, features):
+        """What a result says of the world it was measured in."""
+        facts = dict(world=self.world.name, vae_weights=self.world.vae_weights)
+        if not features:
+            facts['experts'] = {name: self.specs[name].weights for name in perception.EXPERTS if name in self.specs}
+        return facts
+
+
+def _default_world(options):
+    return 'synthetic' if options.source == 'photos' else 'real'
+
+
+def _recon_spec(path):
+    """The spec of another reconstruction network: a folder or table as synthetic.experts writes it, or a checkpoint of
+    R_Net.
+    """
+    if os.path.isfile(path + '.index'):
+        return dict(perception.released_specs()['recon'], weights=path)
+    if not os.path.exists(path):
+        raise UserError(f'--recon {path}: not there; expected a folder with {worlds.EXPERTS_TABLE}, a .json table, or '
+                        'a checkpoint of R_Net (path without .index)')
+    specs = perception.load_specs(worlds.experts_table(path))
+    if 'recon' not in specs:
+        raise UserError(f'--recon {path}: its table names no reconstruction network ("recon")')
+    return specs['recon']

@@ -1,0 +1,120 @@
+"""Measure a generator: does it do what is asked, does nothing else move, how real are its pictures (paper section 4).
+
+Every result is a line of JSON, on standard output and added to a file, with its convention and sample counts.
+"""
+
+import os
+
+from dnnlib.util import UserError, run_main
+from metrics import metric_base
+from training import sampling_options as options
+
+EXAMPLES = '''examples:
+  python run_metrics.py --model network-final.pkl                        the proof table: 200 subjects x 16 pictures for
+                                                                         each factor (control, leakage, identity, hair)
+  python run_metrics.py --model network-final.pkl --metrics all --data_dir datasets/ffhq_align \\
+      --inception classify_image_graph_def.pb                            all there is
+  python run_metrics.py --source photos --resolution 64                  the best these experts could say: the synthetic
+                                                                         world's own photos of the same numbers
+'''
+
+
+def _metrics_help():
+    names = '; '.join(f'{name}: {metric.about}' for name, metric in metric_base.METRICS.items())
+    shorthands = '; '.join(f'{word}: {", ".join(names)}' for word, names in metric_base.SHORTHANDS.items()
+                           if word != 'all')
+    return f'what to measure, separated by commas (default: %(default)s). {names}. Shorthands: all; {shorthands}'
+
+
+def _parse():
+    defaults = metric_base.DEFAULTS
+    parser = options.Parser(description=__doc__, epilog=EXAMPLES,
+                            formatter_class=options.argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--metrics', default='groups', metavar='NAMES', help=_metrics_help())
+    parser.add_argument('--source', choices=metric_base.SOURCES, default='generator', help='whose pictures: the '
+                        'generator\'s; renders or (synthetic world) photos of the same numbers, to see the best that '
+                        'can be reached (default: %(default)s)')
+    parser.add_argument('--resolution', type=options.number(int, 8, 1024), metavar='R',
+                        help='of renders and photos (default: 256, in the synthetic world 64)')
+    options.add_model_options(parser)
+    _add_judges(parser.add_argument_group('what judges'))
+    _add_counts(parser.add_argument_group('how many'), defaults)
+    group = parser.add_argument_group('results')
+    group.add_argument('--output', metavar='FILE', help='file to add the lines to (default: <model>-metrics.jsonl '
+                       'beside the model; metrics.jsonl here for renders and photos)')
+    group.add_argument('--cache', metavar='DIR', default=defaults['cache'], help='where statistics of reals and '
+                       'half-finished work are kept; 100 MB per 12000 pictures with Inception (default: %(default)s)')
+    return parser.parse_args()
+
+
+def _add_judges(group):
+    group.add_argument('--data_dir', metavar='DIR', help='real pictures, for fid, kid, ds: TFRecords or a folder of '
+                       'preprocessed pictures (default: none)')
+    group.add_argument('--inception', metavar='FILE', help='the public frozen graph classify_image_graph_def.pb, for '
+                       'fid, kid, ppl (default: the identity expert, whose values compare with no published ones)')
+    group.add_argument('--world', choices=['real', 'synthetic'], help='face model, VAEs and experts that belong '
+                       'together (default: what <model>-world.json says, else real)')
+    group.add_argument('--experts', metavar='PATH', help='table of perception networks: experts.json or its folder '
+                       '(default: the world\'s)')
+    group.add_argument('--recon', metavar='PATH', help='another reconstruction network, not the one trained against: '
+                       'a folder with experts.json, such a table, or a checkpoint of R_Net (default: the world\'s)')
+    group.add_argument('--face_model', metavar='DIR', help='folder of the face model (default: the world\'s)')
+
+
+def _add_counts(group, defaults):
+    group.add_argument('--subjects', type=options.number(int, 2), default=defaults['subjects'], metavar='N',
+                       help='groups per factor (default: %(default)s)')
+    group.add_argument('--variations', type=options.number(int, 2), default=defaults['variations'], metavar='N',
+                       help='pictures in a group (default: %(default)s)')
+    group.add_argument('--num', type=options.number(int, 2), default=defaults['num'], metavar='N', help='fakes and (at '
+                       'most) reals of fid and kid (default: %(default)s)')
+    group.add_argument('--pairs', type=options.number(int, 1), default=defaults['pairs'], metavar='N',
+                       help='of path length (default: %(default)s)')
+    group.add_argument('--rate', type=options.number(float, 0, 1), metavar='R', help='truncation of identity: 1 none '
+                       f'(default: {options.RATE} for groups, as generate_images.py; 1 for fid and kid)')
+    group.add_argument('--batch', type=options.number(int, 1), default=defaults['batch'], metavar='N',
+                       help='pictures at a time (default: %(default)s)')
+    group.add_argument('--seed', type=options.SEED, default=defaults['seed'], metavar='N',
+                       help='of everything random (default: %(default)s)')
+
+
+def _check(args):
+    """UserError for files that are not there, before TensorFlow takes its seconds."""
+    options.check_files(args)
+    for name, is_there in (('inception', os.path.isfile), ('face_model', os.path.isdir), ('experts', os.path.exists)):
+        path = getattr(args, name)
+        if path and not is_there(path):
+            raise UserError(f'--{name} {path}: not there')
+    if args.source == 'generator' and args.resolution:
+        raise UserError('--resolution belongs to --source renders and photos; a generator has its own')
+
+
+def _output(args, model):
+    """File of the results; UserError now when nothing can be written there."""
+    beside = os.path.splitext(model)[0] + '-metrics.jsonl' if args.source == 'generator' else 'metrics.jsonl'
+    path = args.output or beside
+    metric_base.append_line(path, '')
+    return path
+
+
+def main():
+    """Options -> metrics.metric_base.measure."""
+    args = _parse()
+    chosen = metric_base.choose(args.metrics)
+    _check(args)
+    if args.source == 'generator':
+        from training import sampling
+        args.model = sampling.find_model(args.model)
+    output = _output(args, args.model)
+    wanted = metric_base.Options(**{name: getattr(args, name) for name in metric_base.DEFAULTS})
+    results = []
+    for result in metric_base.measure(chosen, wanted):
+        line = metric_base.result_line(result)
+        metric_base.append_line(output, line)
+        print(line, flush=True)
+        results.append(result)
+    metric_base.Context.warn(f'\n{metric_base.table(results)}\n{len(results)} results: {output}')
+
+
+if __name__ == '__main__':
+    run_main(main)
