@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+import config
 from dnnlib.util import UserError
 
 # ------------------------------------------------------------------------------------------------ CRC-32C
@@ -245,6 +246,15 @@ class Level(NamedTuple):
     path: str
     shape: Tuple[int, int, int]
     count: int
+
+
+def dataset_folder(name: str) -> str:
+    """Folder of a dataset: the path itself, else below the project's root, else below config.DATASET_DIR."""
+    for path in (name, os.path.join(config.ROOT, name), os.path.join(config.DATASET_DIR, name)):
+        if os.path.isdir(path):
+            return os.path.abspath(path)
+    raise UserError(f'{name}: no such dataset folder, neither here nor in {config.DATASET_DIR}; make one with '
+                    'dataset_tool.py create_from_images')
 
 
 def level_path(folder: str, resolution_log2: int) -> str:

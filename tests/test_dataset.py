@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 
+import config
 from dnnlib import tfrecords
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
@@ -182,7 +183,7 @@ def test_windows_fit_the_memory(tf_session, folder, monkeypatch):
 
 
 def test_folders_are_found(tmp_path, folder, monkeypatch):
-    monkeypatch.setattr(dataset.config, 'DATASET_DIR', os.path.dirname(folder))
+    monkeypatch.setattr(config, 'DATASET_DIR', os.path.dirname(folder))
     assert dataset.dataset_folder('d') == folder == dataset.dataset_folder(folder)
     with pytest.raises(UserError, match='no such dataset'):
         dataset.dataset_folder('absent')

@@ -9,7 +9,7 @@ FOLDERS = ('dnnlib', 'renderer', 'vae', 'preprocess', 'training', 'metrics', 'sy
 
 ROWS = {        # longest matching prefix decides; rows as in the table
     'config': 0, 'renderer.factors': 0, 'renderer.camera': 0, 'dnnlib': 0, 'dnnlib.util': 0, 'dnnlib.submission': 0,
-    'training.schedule': 0,
+    'training.schedule': 0, 'training.configs': 0,
     'dnnlib.tflib': 1,
     'renderer': 2, 'preprocess': 2,
     'vae': 3, 'training.networks_stylegan': 3, 'training.networks_recon': 3, 'training.networks_id': 3,
@@ -19,7 +19,7 @@ ROWS = {        # longest matching prefix decides; rows as in the table
     'training': 4, 'training.perception': 4,
     'training.objectives': 5, 'metrics': 5,
     'synthetic.experts': 5, 'synthetic.expert_lessons': 5, 'synthetic.expert_photos': 5,
-    'training.training_loop': 6,
+    'training.towers': 6, 'training.training_loop': 6,
     'vae.demo': 7, 'benchmarks': 7, 'benchmarks.common': 0,
 }
 

@@ -16,10 +16,11 @@ from renderer import factors
 from renderer.face_model import load_face_model_file
 from renderer.face_renderer import FaceRenderer
 from tests.common import assert_close, data
-from training import loss, loss_contrastive, objectives, perception
+from training import configs, loss, loss_contrastive, objectives, perception
 from vae.model import RELEASED, Decoders, decoder_shapes
 
 WEIGHTS = dict(w_id=3.0, w_lm=500.0, w_gamma=10.0, w_skin=20.0, w_exp_warp=10.0, w_gamma_change=10.0)
+SETTINGS = {name: configs.settings_of(configs.load(name)) for name in ('ffhq256', 'demo64')}
 NOISE_DIM = 5
 EXPERTS = {'recon': dict(network='small_recon', size=32, width=4), 'id': dict(network='small_id', size=16, width=4),
            'parser': dict(network='small_parser', size=32, width=4)}
@@ -68,7 +69,7 @@ class Built:
                 experts = perception.Experts(specs, perception.EXPERTS)
                 self.context = objectives.Context(
                     stage=stage, resolution=resolution, noise_dim=NOISE_DIM, weights=WEIGHTS,
-                    settings=objectives.SETTINGS[config], decoders=Decoders(folder), faces=FaceRenderer(model),
+                    settings=SETTINGS[config], decoders=Decoders(folder), faces=FaceRenderer(model),
                     experts=experts)
                 self._networks(resolution)
                 self.inputs = objectives.placeholders()
@@ -271,7 +272,7 @@ def test_weight_of_l1_follows_the_active_resolution(tf_session):
     inputs = objectives.Inputs(lod, None, None, None)
 
     def weights(config, full):
-        context = objectives.Context(1, 256, 32, WEIGHTS, objectives.SETTINGS[config], None, None, None)
+        context = objectives.Context(1, 256, 32, WEIGHTS, SETTINGS[config], None, None, None)
         return objectives.imitative_weights(context, inputs, full)
     full = {'skin': 20, 'lm': 500, 'gamma': 10, 'id': 3}
     assert weights('ffhq256', True) == full
@@ -284,7 +285,7 @@ def test_weight_of_l1_follows_the_active_resolution(tf_session):
 
 
 def test_which_form_a_resolution_takes():
-    settings = objectives.SETTINGS
+    settings = SETTINGS
     assert [objectives.is_full(settings['ffhq256'], x) for x in (8, 16, 32, 64, 256)] == [False] * 3 + [True] * 2
     assert [objectives.is_full(settings['demo64'], x) for x in (8, 16, 32, 64)] == [False] * 2 + [True] * 2
 
@@ -426,7 +427,7 @@ def test_labels(world):
             asked.setdefault(self.name, []).append(labels)
             return tf.zeros([7, 3, 16, 16]) if self.name == 'G' else tf.reduce_sum(x, axis=[2, 3])[:, :1]
     with tf.Graph().as_default() as graph, tfutil.create_session(threads=1, graph=graph) as session:
-        context = objectives.Context(2, 16, NOISE_DIM, WEIGHTS, objectives.SETTINGS['ffhq256'], Decoders(world[0]),
+        context = objectives.Context(2, 16, NOISE_DIM, WEIGHTS, SETTINGS['ffhq256'], Decoders(world[0]),
                                      None, None)
         inputs = objectives.Inputs(0.0, 3, 100, 1000)
         labels = tf.constant(np.eye(3, dtype=np.float32))

@@ -3,14 +3,13 @@
 Images are uint8 NCHW, 0-255, RGB or grey; mirroring, fading and the mapping to [-1, 1] are the caller's.
 """
 
-import os
 
 import numpy as np
 
-import config
 from dnnlib import tfrecords
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
+from dnnlib.tfrecords import dataset_folder
 from dnnlib.util import UserError
 
 _MEMORY_SHARE = 0.25        # of the free memory for the shuffle window
@@ -182,15 +181,6 @@ def _parse(record, shape):
                                                 'data': tf.FixedLenFeature([], tf.string)})
     image = tf.reshape(tf.decode_raw(features['data'], tf.uint8), features['shape'])
     return tf.ensure_shape(image, shape)
-
-
-def dataset_folder(name):
-    """Folder of a dataset: the path itself, else below the project's root, else below config.DATASET_DIR."""
-    for path in (name, os.path.join(config.ROOT, name), os.path.join(config.DATASET_DIR, name)):
-        if os.path.isdir(path):
-            return os.path.abspath(path)
-    raise UserError(f'{name}: no such dataset folder, neither here nor in {config.DATASET_DIR}; make one with '
-                    'dataset_tool.py create_from_images')
 
 
 def free_memory():

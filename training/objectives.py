@@ -15,26 +15,13 @@ from training import loss
 from training.loss_contrastive import expression_terms, lighting_terms
 from training.loss_imitative import FULL_TERMS, L1_TERMS, imitative_terms
 
-# What a named configuration decides.
-Settings = namedtuple('Settings', (
-    'l1_resolution',    # active resolution up to which L1 has its first weight
-    'w_l1',             # that weight
-    'w_l1_above',       # its weight at higher resolutions
-    'full_resolution',  # active resolution from which landmarks, lighting, identity and skin colour count
-    'r1_gamma',         # R1 penalty times half of this
-))
-SETTINGS = {
-    'ffhq256': Settings(l1_resolution=32, w_l1=20.0, w_l1_above=0.0, full_resolution=64, r1_gamma=10.0),
-    'demo64': Settings(l1_resolution=32, w_l1=20.0, w_l1_above=5.0, full_resolution=32, r1_gamma=1.0),
-}
-
 # What does not change within a run.
 Context = namedtuple('Context', (
     'stage',            # 1; or 2, with the contrastive terms
     'resolution',       # R, of the finished networks
     'noise_dim',        # length of the noise vector
     'weights',          # {w_id, w_lm, w_gamma, w_skin, w_exp_warp, w_gamma_change: number}
-    'settings',         # Settings
+    'settings',         # configs.Settings
     'decoders',         # vae.model.Decoders
     'faces',            # renderer.face_renderer.FaceRenderer
     'experts',          # training.perception.Experts; None where only L1 is built, in stage 1

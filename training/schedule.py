@@ -6,6 +6,8 @@ Pure Python: a schedule is a named tuple of tables, its state at a number of ima
 import math
 from collections import namedtuple
 
+import numpy as np
+
 Schedule = namedtuple('Schedule', (
     'resolution',               # of the finished network, a power of two
     'initial_resolution',       # where growing starts
@@ -85,7 +87,7 @@ def lod_at(schedule, kimg):
 def state_at(schedule, cur_nimg):
     """The schedule's State after `cur_nimg` images were shown."""
     kimg = cur_nimg / 1000.0
-    lod = lod_at(schedule, kimg)
+    lod = float(np.float32(lod_at(schedule, kimg)))     # as the graph sees it: both must round to the same levels
     resolution = 2 ** (int(math.log2(schedule.resolution)) - int(math.floor(lod)))
     return State(
         kimg=kimg, lod=lod, resolution=resolution,

@@ -96,7 +96,7 @@ def find_snapshot(run_id_or_path: Union[str, int], snapshot: Union[str, int, Non
     for candidate in (run_id_or_path, snapshot):
         if isinstance(candidate, str) and os.path.isfile(candidate):
             return candidate
-    run_dir = _find_run(str(run_id_or_path), result_dir)
+    run_dir = find_run(str(run_id_or_path), result_dir)
     found = {_last_field(name): os.path.join(run_dir, name) for name in sorted(os.listdir(run_dir))
              if name.startswith('network-') and name.endswith('.pkl')}
     if not found:
@@ -122,7 +122,8 @@ def _listing(names):
     return ', '.join(names[:10]) + (f' and {len(names) - 10} more' if len(names) > 10 else '') if names else 'none'
 
 
-def _find_run(run, result_dir):
+def find_run(run: str, result_dir: str = config.RESULT_DIR) -> str:
+    """Directory of a run: the path itself, its name below `result_dir`, or its number. UserError otherwise."""
     for candidate in (run, os.path.join(result_dir, run)):
         if run and os.path.isdir(candidate):
             return candidate

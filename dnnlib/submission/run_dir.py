@@ -1,11 +1,13 @@
 """A run and its directory: numbering, log.txt, options on disk, abort.txt, _finished.txt (SPEC 10)."""
 
+import contextlib
 import json
 import os
 import platform
 import re
 import sys
 import time
+import traceback
 from typing import Any, Dict, List, Optional, TextIO
 
 from dnnlib.util import UserError, atomic_path
@@ -67,8 +69,9 @@ class _Tee:
     def write(self, text: str) -> int:
         self.stream.write(text)
         if not self.file.closed and '\r' not in text:
-            self.file.write(text)
-            self.file.flush()
+            with contextlib.suppress(OSError):      # a full disk shall not end the run
+                self.file.write(text)
+                self.file.flush()
         return len(text)
 
     def __getattr__(self, name: str) -> Any:        # flush, isatty, fileno, encoding, ...
@@ -82,6 +85,7 @@ class RunContext:
         """options: JSON-ready; written to config.txt, submit_config.json and submit_config.txt, as a run is made."""
         self.run_dir = run_dir
         self.start_time = time.time()
+        self.finished = True        # unless somebody says that it was only stopped
         text = json.dumps(options, indent=2, sort_keys=True, default=str) + '\n'
         for name in ('config.txt', 'submit_config.json'):
             self.write(name, text)
@@ -109,8 +113,16 @@ class RunContext:
     def __enter__(self) -> 'RunContext':
         return self
 
-    def __exit__(self, kind: Any, *_: Any) -> None:
-        if kind is None:
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is not None:
+            self._write_error(kind, error, trace)
+        elif self.finished:
             seconds = time.time() - self.start_time
             self.write('_finished.txt', f'finished {time.strftime("%Y-%m-%d %H:%M:%S")} after {seconds:.0f} s\n')
         self.logger.close()
+
+    def _write_error(self, kind: Any, error: Any, trace: Any) -> None:
+        """What ended the run, for log.txt: the terminal hears of it when the exception arrives there."""
+        lines = [f'error: {error}\n'] if kind is UserError else traceback.format_exception(kind, error, trace)
+        with contextlib.suppress(OSError):
+            self.logger.file.writelines(lines)

@@ -1,0 +1,120 @@
+"""What a training leaves in its run directory: pictures, snapshots, checkpoints; and when it is time for them."""
+
+import itertools
+import os
+import time
+
+import numpy as np
+
+from dnnlib import tfrecords
+from dnnlib.tflib import tfutil
+from dnnlib.util import UserError
+from training import grids, snapshots
+from training.fixed_faces import FixedFaces
+from vae.model import RELEASED, export_decoder
+
+RETRY_SECONDS = 60          # after a checkpoint that could not be written
+VAE_FOLDER = 'vae'          # the decoders that a run's snapshots belong to
+
+
+class Archive:
+    """Everything the chief writes, within cluster.maintenance: the other hosts wait.
+
+    run: RunContext. nets: towers.Nets. state: {name: variable} of a checkpoint. world, world_parts: name of the
+    world, and {'face_model', 'experts': path} where not its own. snapshot_ticks: between two network snapshots.
+    checkpoint_minutes: between two checkpoints.
+    What cannot be written on the way is told, and training goes on; at the end it is a UserError.
+    """
+
+    def __init__(self, run, cluster, telemetry, checkpoints, nets, state, world, world_parts, snapshot_ticks,
+                 checkpoint_minutes):
+        self.run, self.cluster, self.telemetry, self.checkpoints = run, cluster, telemetry, checkpoints
+        self.state, self.world, self.world_parts = state, world, world_parts or {}
+        self.networks = nets.copies[0] + (nets.Gs,)
+        self.snapshot_ticks, self.checkpoint_seconds = snapshot_ticks, 60 * checkpoint_minutes
+        self._next_checkpoint = time.monotonic() + self.checkpoint_seconds
+        self._fixed = None
+
+    def begin(self, context, dataset, grid_size, seed, nimg, lod):
+        """Before the first step: reals.png, the first fakes, and the decoders that belong to all snapshots.
+
+        Adds to the graph, as nothing does later.
+        """
+        if self.run is None:
+            return
+        Gs = self.networks[-1]
+        with self.cluster.maintenance('drawing the first pictures'):
+            for name, path in context.decoders.paths.items():
+                target = self.run.path(os.path.join(VAE_FOLDER, name, RELEASED))
+                if not os.path.exists(target + '.index'):
+                    export_decoder(path, target, name)
+            self._fixed = FixedFaces(Gs, context.decoders, context.faces, context.noise_dim, grid_size, seed)
+            if not os.path.exists(self.run.path('reals.png')):
+                columns, rows = self._fixed.grid_size
+                reals = itertools.islice(tfrecords.read_images(dataset.levels[0].path), columns * rows)
+                grids.save_image_grid(np.stack(list(reals)), self.run.path('reals.png'), (columns, rows), layout='NCHW')
+            Gs.set_var('lod', lod)
+            self._draw_fakes(nimg)
+
+    def tick(self, progress, now, last):
+        """At the end of a tick: line and pictures, sometimes a snapshot; then `progress` begins the next.
+
+        now: schedule.State.
+        """
+        if self.run is None:
+            return
+        began = time.monotonic()
+        progress.tick += 1
+        progress.seconds += progress.tick_seconds + progress.maintenance_seconds
+        shown = {name: progress[name] for name in ('tick', 'nimg', 'seconds', 'tick_seconds', 'maintenance_seconds')}
+        shown.update(kimg=progress.nimg / 1000, tick_kimg=(progress.nimg - progress.tick_start_nimg) / 1000,
+                     lod=now.lod, resolution=now.resolution, minibatch=now.minibatch)
+        rates = {f'Train{name}/learning_rate': now.learning_rate for name in 'GD'}
+        with self.cluster.maintenance('writing pictures and snapshots'):
+            self.telemetry.tick(shown, rates)
+            self._try(self._draw_fakes, progress.nimg, must=last)
+            if last or progress.tick == 1 or progress.tick % self.snapshot_ticks == 0:
+                self._try(self._save_networks, f'network-snapshot-{progress.nimg // 1000:06d}.pkl', must=last)
+        progress.update(tick_start_nimg=progress.nimg, tick_seconds=0.0, maintenance_seconds=time.monotonic() - began)
+
+    def checkpoint_if_due(self, progress, must):
+        """A checkpoint when the last is old enough, or when it must be."""
+        if self.run is not None and (must or time.monotonic() >= self._next_checkpoint):
+            began = time.monotonic()
+            with self.cluster.maintenance('writing a checkpoint'):
+                written = self._try(self._save_checkpoint, progress, must=must)
+            wait = self.checkpoint_seconds if written else min(RETRY_SECONDS, self.checkpoint_seconds)
+            self._next_checkpoint = time.monotonic() + wait
+            progress.maintenance_seconds += time.monotonic() - began
+
+    def finish(self):
+        """network-final.pkl."""
+        if self.run is None:
+            return
+        with self.cluster.maintenance('writing the final snapshot'):
+            self._save_networks('network-final.pkl')
+
+    def _draw_fakes(self, nimg):
+        path = self.run.path(f'fakes{nimg // 1000:06d}.png')
+        self._fixed.save(path)
+        self.telemetry.picture('fakes beside renders', path, nimg)
+
+    def _save_networks(self, name):
+        path = self.run.path(name)
+        snapshots.write_world(path, self.world, **dict(self.world_parts, vae_weights=VAE_FOLDER))
+        snapshots.save_networks(self.networks, path)
+
+    def _save_checkpoint(self, progress):
+        facts = dict(progress, means=self.telemetry.means.state())
+        self.checkpoints.save(progress.nimg, tfutil.run(self.state), facts)
+
+    def _try(self, write, *args, must):
+        """Whether it was written; a full disk shall not end a run of days that somebody may still rescue."""
+        try:
+            write(*args)
+            return True
+        except UserError as error:
+            if must:
+                raise
+            self.telemetry.say(f'warning: {error}; training goes on')
+            return False
