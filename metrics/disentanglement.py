@@ -72,4 +72,5 @@ def leakages(context):
             'leakage', i, max(known) if known else None, details=dict(into=shares),
             convention='groups in which only this factor varies; within-group variance (trace) of the estimate of '
             'another factor / its total variance over the same pictures; value: the largest of the others; identity '
-            'by its unit-length embedding, the rest by reconstruction')
+            'by its unit-length embedding, the rest by reconstruction; read it with control: what does not react does '
+            'not leak')

@@ -73,20 +73,23 @@ class Judge:
 
 
 class ExpertFeatures:
-    """Features of pictures from the identity expert: its embedding, not normalised. Close it."""
+    """Features of pictures from the identity expert: its embedding scaled to the length sqrt(size), so that numbers
+    are about 1 and the kernel distance's a.b/D is a cosine. Close it.
+    """
 
     def __init__(self, specs, threads=None):
         with tf.Graph().as_default() as graph:
             experts = perception.Experts(specs, ('id',))
             self._pictures = tf.placeholder(tf.float32, [None, None, None, 3])
-            self._features = experts.apply('id', experts.prepare('id', images.clip_255(self._pictures)))
-            self.size = self._features.shape.as_list()[1]
+            embedding = experts.apply('id', experts.prepare('id', images.clip_255(self._pictures)))
+            self.size = embedding.shape.as_list()[1]
+            self._features = tf.nn.l2_normalize(embedding, axis=1) * self.size ** 0.5
             self._session = tfutil.create_session(threads, graph)
             with self._session.as_default():
                 experts.restore()
-        self.title = (f'perception network {specs["id"].network}, {self.size} numbers (not Inception: not comparable '
-                      'with published values)')
-        self.facts = expert_facts(specs, ('id',))
+        self.title = (f'perception network {specs["id"].network}, {self.size} numbers scaled to length '
+                      f'sqrt({self.size}) (not Inception: not comparable with published values)')
+        self.facts = dict(expert_facts(specs, ('id',)), scaled_to='sqrt(size)')
 
     def __call__(self, pictures, batch=8):
         """Pictures [N, H, W, 3] RGB, 0-255, any size and number type -> float32 [N, size]."""

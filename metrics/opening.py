@@ -4,7 +4,7 @@ import os
 
 from dnnlib.util import UserError
 from metrics.judges import ExpertFeatures, InceptionFeatures, Judge
-from metrics.reals import Reals
+from metrics.reals import Reals, world_of
 from metrics.sources import GeneratorSource, PhotoSource, RenderSource
 from training import perception, sampling, worlds
 
@@ -17,6 +17,8 @@ class Setting:
     def __init__(self, options):
         self._options = options
         own = options.vae_weights, options.face_model, options.experts
+        if options.source == 'photos' and options.world == 'real':
+            raise UserError('--source photos draws the synthetic world, not the real one; use --source renders')
         if options.source == 'generator' or options.model:
             self._model = sampling.find_model(options.model)
             self.world = worlds.of_model(self._model, *own, name=options.world)
@@ -32,6 +34,8 @@ class Setting:
         if 'groups' in needs:
             perception.check_weights(self.specs, perception.EXPERTS if 'hair' in needs else ('recon', 'id'))
             self.face_model()
+        if 'reals' in needs:
+            self._check_world(self._options.data_dir)
         if 'features' in needs and not self._options.inception:
             perception.check_weights(self.specs, ('id',))
 
@@ -58,13 +62,14 @@ class Setting:
         return InceptionFeatures(self._options.inception) if self._options.inception else ExpertFeatures(self.specs)
 
     def open_reals(self, resolution):
-        """The real pictures. UserError when they belong to another world than the model."""
-        reals = Reals(self._options.data_dir, resolution, self._options.num)
-        if reals.world not in (None, self.world.name):
-            raise UserError(f'--data_dir {self._options.data_dir}: pictures of the world "{reals.world}", but the '
-                            f'model and its experts are of the world "{self.world.name}"; name a fitting dataset, or '
-                            'the right --world')
-        return reals
+        """The real pictures, at this resolution."""
+        return Reals(self._options.data_dir, resolution, self._options.num)
+
+    def _check_world(self, data_dir):
+        there = world_of(data_dir)
+        if there not in (None, self.world.name):
+            raise UserError(f'--data_dir {data_dir}: pictures of the world "{there}", but the model and its experts '
+                            f'are of the world "{self.world.name}"; name a fitting dataset, or the right --world')
 
     def describe(self, features):
         """What a result says of the world it was measured in."""

@@ -16,7 +16,7 @@ class Reals:
 
     data_dir: a folder of TFRecords (a name below config.DATASET_DIR will do), or of pictures (itself or its img/).
     resolution: R; larger pictures are reduced by 2x2 means as dataset_tool.py does. limit: how many at most.
-    Attributes: folder, count, facts (for keys: path, file sizes and times), world (None: the folder says nothing).
+    Attributes: folder, count, facts (for keys: path, file sizes and times).
     UserError when there is nothing, or pictures are too small.
     """
 
@@ -31,7 +31,6 @@ class Reals:
         self.count = min(self.count, limit)
         self.facts = dict(folder=self.folder, resolution=resolution, files=[
             [os.path.basename(path), os.path.getsize(path), os.stat(path).st_mtime_ns] for path in paths])
-        self.world = world.read(self.folder) or world.read(os.path.dirname(self.folder))
         self._stream, self._next = None, None
 
     def read(self, start, count):
@@ -81,6 +80,12 @@ class Reals:
             raise UserError(f'{path}: {width}x{height} pixels; expected a square of {self.resolution} pixels, or of 2, '
                             '4, 8, ... times as many')
         return reduced(picture, factor)
+
+
+def world_of(data_dir):
+    """The world named in a folder of real pictures or in the one above it; None when neither says anything."""
+    folder = dataset_folder(data_dir)
+    return world.read(folder) or world.read(os.path.dirname(folder))
 
 
 def reduced(picture, factor):

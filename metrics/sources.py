@@ -28,20 +28,18 @@ class GeneratorSource:
         self.title, self.resolution, self.noise_dim = faces.path, faces.resolution, faces.noise_dim
         self.decode = faces.decode
         with faces.graph.as_default(), faces.session.as_default():
-            self._build(faces.Gs.components.synthesis)
+            self._lod = float(faces.Gs.components.synthesis.get_var('lod'))
+            self._w = tf.placeholder(tf.float32, [None, faces.num_layers, faces.dlatent_size])
+            self._seed = tf.placeholder(tf.int64, [2])
+        self.active = self.resolution >> int(np.floor(self._lod))
         self.facts = dict(faces.identify(), kind='generator')
+        self._fresh = self._float = None        # built when first asked for
 
-    def _build(self, synthesis):
-        lod = float(synthesis.get_var('lod'))
-        self.active = self.resolution >> int(np.floor(lod))
-        structure = 'fixed' if lod <= 0 else 'auto'
-        self._w = tf.placeholder(tf.float32, [None, self._faces.num_layers, self._faces.dlatent_size])
-        self._seed = tf.placeholder(tf.int64, [2])
-        stored = synthesis.get_output_for(self._w, randomize_noise=False, structure=structure)
-        fresh = synthesis.get_output_for(self._w, randomize_noise=True, noise_seed=self._seed, structure=structure)
-        self._float = images.nchw_to_nhwc(images.to_255(stored))
-        # 0-255 by floor(127.5 x + 128), as the released system's own FID; NaN stays NaN until it is looked for.
-        self._fresh = images.nchw_to_nhwc(images.clip_255(tf.floor(fresh * 127.5 + 128.0)))
+    def _synthesis(self, **noise):
+        """Pictures [N, 3, R, R] of the placeholder w, with these options about noise."""
+        structure = 'fixed' if self._lod <= 0 else 'auto'
+        with self._faces.graph.as_default(), self._faces.session.as_default():
+            return self._faces.Gs.components.synthesis.get_output_for(self._w, structure=structure, **noise)
 
     def prepare(self, rate):
         """Load the VAEs and, unless rate is 1, the average of w, so that what is wrong with them is said first."""
@@ -56,6 +54,11 @@ class GeneratorSource:
             pictures, finite = self._faces.images_and_health(coeffs, rate, batch)
             self._check(finite.all())
             return pictures
+        if self._fresh is None:
+            x = self._synthesis(randomize_noise=True, noise_seed=self._seed)
+            with self._faces.graph.as_default():
+                # floor(127.5 x + 128), as the released system's own FID; NaN stays NaN until it is looked for.
+                self._fresh = images.nchw_to_nhwc(images.clip_255(tf.floor(x * 127.5 + 128.0)))
         w = self._faces.dlatents(coeffs, None if rate == 1 else rate)
         parts = []
         for i in range(0, len(w), batch):
@@ -74,6 +77,10 @@ class GeneratorSource:
 
         UserError when a picture is not finite.
         """
+        if self._float is None:
+            x = self._synthesis(randomize_noise=False)
+            with self._faces.graph.as_default():
+                self._float = images.nchw_to_nhwc(images.to_255(x))
         pictures = self._faces.session.run(self._float, {self._w: w})
         self._check(np.isfinite(pictures).all())
         return pictures
@@ -151,7 +158,7 @@ class PhotoSource(_Drawn):
 
     def _build(self, world):
         if world.name != 'synthetic':
-            raise UserError(f'--source photos draws the synthetic world, but this is the {world.name} one; use '
+            raise UserError(f'--source photos draws the synthetic world, but the model is of the {world.name} one; use '
                             '--source renders')
         from synthetic.photos import Photographer
         self._photographer = Photographer(self.resolution)

@@ -1,0 +1,386 @@
+"""Metrics on the synthetic world: its own photos pass, renders pass, an untrained generator fails; the Inception graph,
+growing networks, path length, run_metrics.py end to end with good and bad input.
+"""
+
+import contextlib
+import json
+import os
+import runpy
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+import config
+from benchmarks.sampling import write_random_model
+from dnnlib.tflib.compat import tf
+from dnnlib.util import UserError
+from metrics import metric_base, opening, sources, store
+from metrics.judges import InceptionFeatures
+from renderer import factors
+from synthetic import photos, prior
+from tests.common import assert_close
+from training import snapshots, worlds
+
+SIZE, SUBJECTS, VARIATIONS, NUM = 64, 8, 4, 160
+WORDS = ['identity', 'expression', 'lighting', 'pose']
+SCRIPT = os.path.join(config.ROOT, 'run_metrics.py')
+
+
+def write_untrained(path, resolution=SIZE, **options):
+    """A generator with random weights that belongs to the synthetic world."""
+    write_random_model(path, resolution=resolution, fmap_base=16 * resolution, fmap_max=32, dlatent_size=64,
+                       mapping_fmaps=64, mapping_layers=2, **options)
+    snapshots.write_world(path, 'synthetic')
+    np.savetxt(snapshots.average_w_path(path), np.zeros([2 * int(np.log2(resolution)) - 2, 64]))
+    return path
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    """A folder with photos and model.pkl, an untrained generator."""
+    folder = str(tmp_path_factory.mktemp('metrics'))
+    photos.write_photos(os.path.join(folder, 'photos'), NUM, SIZE, seed=7)
+    write_untrained(os.path.join(folder, 'model.pkl'))
+    return folder
+
+
+def _options(place, **changes):
+    usual = dict(model=os.path.join(place, 'model.pkl'), data_dir=os.path.join(place, 'photos'), num=NUM, pairs=6,
+                 subjects=SUBJECTS, variations=VARIATIONS, batch=16, cache=os.path.join(place, 'cache'))
+    return metric_base.Options(**dict(usual, **changes))
+
+
+def _measure(names, options):
+    """{(metric, factor or None): result}."""
+    results = metric_base.measure(metric_base.choose(names), options)
+    return {(result['metric'], result.get('factor')): result for result in results}
+
+
+@pytest.fixture(scope='module')
+def of_photos(place):
+    """Results of the synthetic world's own photos."""
+    return _measure('groups', _options(place, source='photos', model=None))
+
+
+@pytest.fixture(scope='module')
+def of_untrained(place):
+    """Results of the untrained generator; all there are."""
+    return _measure('all', _options(place))
+
+
+def _values(results, metric):
+    return [results[metric, word]['value'] for word in WORDS if (metric, word) in results]
+
+
+# ---- the world's own pictures pass, an untrained generator fails
+
+def test_slope(of_photos, of_untrained):
+    assert min(_values(of_photos, 'slope')) > 0.7 and max(_values(of_photos, 'slope')) < 1.2
+    assert max(_values(of_untrained, 'slope')) < 0.3
+
+
+def test_control(of_photos, of_untrained):
+    good = dict(zip(WORDS, _values(of_photos, 'control')))
+    assert good['pose'] > 0.85 and good['expression'] > 0.5 and good['lighting'] > 0.4 and good['identity'] > -0.2
+    assert of_photos['control', 'pose']['details']['r2_yaw'] > 0.9
+    assert max(_values(of_untrained, 'control')) < 0.1
+
+
+def test_leakage(of_photos, of_untrained):
+    """What does not react does not leak, so only the worst factor of an untrained generator tells."""
+    assert max(_values(of_photos, 'leakage')) < 0.35
+    assert max(_values(of_untrained, 'leakage')) > 0.5
+    result = of_photos['leakage', 'pose']
+    assert sorted(result['details']['into']) == ['expression', 'identity', 'lighting']
+    assert result['value'] == max(result['details']['into'].values())
+
+
+def test_landmarks(of_photos, of_untrained):
+    good, bad = of_photos['landmarks', 'all'], of_untrained['landmarks', 'all']
+    assert good['value'] < 3.5 < good['details']['of_the_mean_face'] - 2
+    assert bad['value'] > bad['details']['of_the_mean_face']
+    assert good['counts']['pictures'] == len(WORDS) * SUBJECTS * VARIATIONS
+
+
+def test_identity(of_photos, of_untrained):
+    assert min(_values(of_photos, 'identity')) > 0.35
+    assert min(_values(of_untrained, 'identity')) < 0.75 * min(_values(of_photos, 'identity'))
+
+
+def test_hair(of_photos, of_untrained):
+    assert of_photos['hair', 'lighting']['value'] > 0.85 and of_photos['hair', 'expression']['value'] > 0.85
+    assert of_photos['hair', 'lighting']['details']['between'] < 0.7
+    assert min(_values(of_untrained, 'hair')) < 0.8
+
+
+def test_disentanglement_score(of_photos, of_untrained):
+    assert min(_values(of_photos, 'ds')) > 300
+    assert max(_values(of_untrained, 'ds')) < 100
+    result = of_photos['ds', 'pose']
+    sigma = result['details']['sigma']
+    expected = np.prod([sigma['pose'] / sigma[word] for word in WORDS[:3]])
+    assert_close(result['value'], expected, rtol=1e-6)
+    assert result['counts']['reals'] == NUM and 0.5 < sigma['pose'] < 2
+
+
+def test_distances_of_distributions(place, of_untrained, monkeypatch):
+    """Photos of other people against photos; decoders that give what the world's prior gives."""
+    def decode(self, latents):
+        return np.stack([prior.draw(99, int(abs(z[0]) * 1e6))[0][:factors.NUM_COEFFS] for z in latents])
+
+    monkeypatch.setattr(sources.PhotoSource, 'decode', decode)
+    good = _measure('fid,kid', _options(place, source='photos', model=None))
+    assert good['fid', None]['value'] < 0.15 * of_untrained['fid', None]['value']
+    assert abs(good['kid', None]['value']) < 0.1 * of_untrained['kid', None]['value']
+    assert good['fid', None]['counts'] == dict(reals=NUM, fakes=NUM)
+    assert 'small_id, 128 numbers' in good['fid', None]['features']
+
+
+def test_path_length_of_the_untrained_generator(of_untrained):
+    for space in 'zw':
+        for sampling in ('full', 'end'):
+            result = of_untrained[f'ppl_{space}_{sampling}', None]
+            assert 0.1 < result['value'] < 1e4 and result['counts'] == dict(pairs=6)
+            assert 'epsilon 0.0001' in result['convention'] and 'not comparable' in result['convention']
+
+
+def test_every_result_says_how_and_on_how_many(of_photos, of_untrained):
+    assert {name for name, _ in of_untrained} == set(metric_base.METRICS)
+    for result in list(of_photos.values()) + list(of_untrained.values()):
+        assert len(result['convention']) > 30 and result['counts'] and result['seed'] == 1
+        assert result['world'] == 'synthetic' and result['resolution'] == result['grown_to'] == SIZE
+        assert 'features' in result or set(result['experts']) == {'recon', 'id', 'parser'}
+        assert result['value'] is None or np.isfinite(result['value'])
+
+
+# ---- growing networks, other experts
+
+def test_a_growing_generator_is_compared_at_the_size_it_has(tmp_path):
+    path = write_untrained(str(tmp_path / 'growing.pkl'), 16)
+    from dnnlib.tflib import pickles
+    states = pickles.load_states(path)
+    for state in [states[0]] + list(states[0].components.values()):
+        state.variables[:] = [(name, np.float32(1) if name == 'lod' else value) for name, value in state.variables]
+    pickles.save_states(states, path)
+    with contextlib.closing(sources.GeneratorSource(path, worlds.of_model(path).vae_weights)) as source:
+        coeffs = np.random.RandomState(0).standard_normal([3, 286]).astype(np.float32)
+        assert source.resolution == 16 and source.active == 8
+        stored, fresh = source.pictures(coeffs), source.pictures(coeffs, seed=(1, 2), batch=2)
+        assert stored.shape == fresh.shape == (3, 16, 16, 3) and stored.dtype == fresh.dtype == np.uint8
+        assert_close(fresh, source.pictures(coeffs, seed=(1, 2), batch=2))
+        assert_close(stored[:, ::2, ::2], stored[:, 1::2, 1::2])
+        w = source.dlatents(coeffs)
+        exact = source.float_pictures(w)
+        assert_close(np.floor(np.clip(exact, 0, 255)), stored.astype(np.float32), atol=1)
+
+
+def test_another_reconstruction_network(place, tmp_path):
+    table = os.path.join(config.ROOT, 'synthetic', 'weights')
+    shutil.copytree(table, str(tmp_path / 'second'))
+    options = _options(place, source='renders', model=None, world='synthetic')
+    recon = [opening.Setting(options._replace(recon=path)).specs['recon'].weights
+             for path in (None, str(tmp_path / 'second'))]
+    assert recon == [os.path.join(folder, 'small_recon') for folder in (table, str(tmp_path / 'second'))]
+    with pytest.raises(UserError, match='--recon .*nowhere: not there'):
+        opening.Setting(options._replace(recon=str(tmp_path / 'nowhere')))
+    (tmp_path / 'table.json').write_text('{}')
+    with pytest.raises(UserError, match='names no reconstruction network'):
+        opening.Setting(options._replace(recon=str(tmp_path / 'table.json')))
+
+
+# ---- the Inception graph
+
+def _node(graph, name, op, inputs=(), **attributes):
+    node = graph.node.add(name=name, op=op, input=inputs)
+    for key, value in attributes.items():
+        if isinstance(value, (np.ndarray, np.generic)):
+            node.attr[key].tensor.CopyFrom(tf.make_tensor_proto(value))
+        elif isinstance(value, list):
+            node.attr[key].list.i.extend(value)
+        elif isinstance(value, str):
+            node.attr[key].s = value.encode()
+        elif isinstance(value, bool):
+            node.attr[key].b = value
+        elif isinstance(value, float):
+            node.attr[key].f = value
+        else:
+            node.attr[key].type = value.as_datatype_enum
+
+
+def write_small_inception(path):
+    """A frozen graph with the public one's ends: JPEG decoding, a resize to 299, an op of 2015, pool_3 [1, 1, 1, 5]."""
+    graph = tf.GraphDef()
+    graph.versions.producer = 8
+    rng = np.random.RandomState(0)
+    kernel = rng.standard_normal([299, 299, 3, 5]).astype(np.float32) / 300
+    constant = lambda name, value: _node(graph, name, 'Const', value=value, dtype=tf.as_dtype(value.dtype))
+    constant('DecodeJpeg/contents', np.array(b''))
+    _node(graph, 'DecodeJpeg', 'DecodeJpeg', ['DecodeJpeg/contents'])
+    _node(graph, 'Cast', 'Cast', ['DecodeJpeg'], SrcT=tf.uint8, DstT=tf.float32)
+    constant('ExpandDims/dim', np.int32(0))
+    _node(graph, 'ExpandDims', 'ExpandDims', ['Cast', 'ExpandDims/dim'], T=tf.float32)
+    constant('ResizeBilinear/size', np.array([299, 299], np.int32))
+    _node(graph, 'ResizeBilinear', 'ResizeBilinear', ['ExpandDims', 'ResizeBilinear/size'], T=tf.float32)
+    constant('Sub/y', np.float32(128))
+    _node(graph, 'Sub', 'Sub', ['ResizeBilinear', 'Sub/y'], T=tf.float32)
+    constant('kernel', kernel)
+    _node(graph, 'conv', 'Conv2D', ['Sub', 'kernel'], T=tf.float32, strides=[1, 1, 1, 1], padding='VALID')
+    for name, value in (('mean', 0.0), ('variance', 1.0), ('beta', 0.5), ('gamma', 1.0)):
+        constant(name, np.full(5, value, np.float32))
+    _node(graph, 'norm', 'BatchNormWithGlobalNormalization', ['conv', 'mean', 'variance', 'beta', 'gamma'],
+          T=tf.float32, variance_epsilon=0.001, scale_after_normalization=False)
+    _node(graph, 'pool_3', 'AvgPool', ['norm'], T=tf.float32, ksize=[1, 1, 1, 1], strides=[1, 1, 1, 1], padding='VALID')
+    _node(graph, 'softmax', 'Squeeze', ['pool_3'], T=tf.float32)
+    for node in graph.node:
+        if node.name == 'pool_3':       # as the public graph, which was made for one picture
+            shape = node.attr['_output_shapes'].list.shape.add()
+            for size in (1, 1, 1, 5):
+                shape.dim.add(size=size)
+    with open(path, 'wb') as file:
+        file.write(graph.SerializeToString())
+    return kernel
+
+
+def test_inception_sees_batches_of_any_size_in_0_255(tmp_path):
+    path = str(tmp_path / 'graph.pb')
+    kernel = write_small_inception(path)
+    pictures = np.random.RandomState(1).randint(0, 256, [5, 299, 299, 3]).astype(np.uint8)
+    features = InceptionFeatures(path)
+    expected = np.tensordot(pictures.astype(np.float64) - 128, kernel, 3) / np.sqrt(1.001) + 0.5
+    assert_close(features(pictures, 2), expected, atol=1e-2)
+    flat = np.full([3, 16, 16, 3], 200.0, np.float32)
+    assert_close(features(flat, 8), np.tile(72 * kernel.sum(axis=(0, 1, 2)) / np.sqrt(1.001) + 0.5, [3, 1]), atol=1e-2)
+    assert features.size == 5 and features.title == 'Inception graph.pb, pool_3, 5 numbers'
+    features.close()
+
+
+def test_fid_with_the_inception_graph(place, tmp_path):
+    path = str(tmp_path / 'graph.pb')
+    write_small_inception(path)
+    options = _options(place, source='renders', model=None, world='synthetic', num=12, inception=path)
+    result = _measure('fid', options)['fid', None]
+    assert result['features'] == 'Inception graph.pb, pool_3, 5 numbers' and result['value'] > 0
+    assert 'experts' not in result
+
+
+def test_files_that_are_not_the_inception_graph(tmp_path):
+    path = str(tmp_path / 'graph.pb')
+    with open(path, 'wb') as file:
+        file.write(b'\x99 nothing')
+    with pytest.raises(UserError, match='graph.pb: not a frozen graph'):
+        InceptionFeatures(path)
+    with open(path, 'wb') as file:
+        file.write(tf.Graph().as_graph_def().SerializeToString())
+    with pytest.raises(UserError, match='without ExpandDims and pool_3'):
+        InceptionFeatures(path)
+
+
+# ---- the script
+
+def _run(capsys, *arguments):
+    """run_metrics.py in this process -> (exit code, standard output, errors)."""
+    before = sys.argv
+    sys.argv = [SCRIPT] + [str(argument) for argument in arguments]
+    try:
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(SCRIPT, run_name='__main__')
+    finally:
+        sys.argv = before
+    return (end.value.code,) + tuple(capsys.readouterr())
+
+
+def _usual(place):
+    return ['--model', os.path.join(place, 'model.pkl'), '--cache', os.path.join(place, 'cache'), '--batch', 16,
+            '--subjects', SUBJECTS, '--variations', VARIATIONS]
+
+
+def test_one_command_gives_the_proof_table(place, of_untrained, capsys):
+    """Results beside the model and on standard output, a table for people; what needs reals is left out and named."""
+    code, out, err = _run(capsys, *_usual(place))
+    assert code == 0, err
+    lines = [json.loads(line) for line in out.splitlines()]
+    with open(os.path.join(place, 'model-metrics.jsonl')) as file:
+        assert file.read() == out
+    for metric in ('control', 'leakage', 'identity', 'hair', 'landmarks', 'slope'):
+        assert [x['factor'] for x in lines if x['metric'] == metric][:3]
+    control = {x['factor']: x['value'] for x in lines if x['metric'] == 'control'}
+    assert_close([control[word] for word in WORDS], _values(of_untrained, 'control'), rtol=1e-5)
+    assert 'ds left out: it compares with real pictures' in err
+    assert [line.split()[0] for line in err.split('\n') if line.startswith(tuple(WORDS + ['all']))] == WORDS + ['all']
+
+
+def test_renders_pass_and_an_interrupted_run_goes_on(tmp_path, capsys, monkeypatch):
+    made, arguments = [], ['--source', 'renders', '--world', 'synthetic', '--metrics', 'slope,landmarks,control',
+                           '--subjects', 6, '--variations', 2, '--cache', tmp_path / 'cache', '--output',
+                           tmp_path / 'out.jsonl']
+    pictures = sources.RenderSource.pictures
+
+    def interrupted(self, *args, **kwargs):
+        made.append(1)
+        if len(made) == 6:
+            raise KeyboardInterrupt
+        return pictures(self, *args, **kwargs)
+
+    monkeypatch.setattr(sources.RenderSource, 'pictures', interrupted)
+    assert _run(capsys, *arguments)[0] == 130
+    assert (tmp_path / 'out.jsonl').read_text() == ''
+    code, out, _ = _run(capsys, *arguments)
+    assert code == 0 and len(made) == 6 + 2 + 3 * 6     # the first block of four groups was kept
+    values = {(x['metric'], x['factor']): x['value'] for x in map(json.loads, out.splitlines())}
+    assert_close([values['slope', word] for word in WORDS], np.ones(4), atol=0.01)
+    assert values['landmarks', 'all'] < 3.5 and values['control', 'pose'] > 0.85
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--metrics', 'beauty'], '--metrics beauty: unknown; expected some of slope'),
+    (['--variations', '1'], 'argument --variations: 1 is out of range'),
+    (['--model', 'nowhere.pkl'], '--model nowhere.pkl: no such file'),
+    (['--inception', 'nowhere.pb'], '--inception nowhere.pb: not there'),
+    (['--experts', 'nowhere'], '--experts nowhere: not there'),
+    (['--resolution', '32'], '--resolution belongs to --source renders and photos'),
+    (['--metrics', 'fid'], '--metrics fid: it compares with real pictures; name them with --data_dir'),
+    (['--metrics', 'ds,fid', '--data_dir', 'nowhere'], 'nowhere: no such dataset folder'),
+    (['--world', 'real'], 'belongs to the world "synthetic", not "real"'),
+    (['--source', 'photos', '--world', 'real'], '--source photos draws the synthetic world'),
+    (['--source', 'renders', '--metrics', 'ppl_w_full'], 'it measures a generator, not renders'),
+    (['--output', 'model.pkl/x.jsonl'], 'results cannot be written there'),
+])
+def test_mistakes_are_one_line(place, capsys, arguments, message, monkeypatch):
+    monkeypatch.chdir(place)
+    model = [] if '--model' in arguments or '--source' in arguments else ['--model', 'model.pkl']
+    code, out, err = _run(capsys, '--cache', 'cache', '--metrics', 'slope', *model, *arguments)
+    assert code == 1 and out == ''
+    assert err.startswith('error: ') and message in err and err.count('\n') == 1, err
+
+
+def test_worlds_are_not_mixed(place, tmp_path):
+    os.mkdir(str(tmp_path / 'img'))
+    name = sorted(os.listdir(os.path.join(place, 'photos', 'img')))[0]
+    shutil.copy(os.path.join(place, 'photos', 'img', name), str(tmp_path / 'img'))
+    (tmp_path / 'world.json').write_text('{"world": "real"}')
+    with pytest.raises(UserError, match='pictures of the world "real", but the model and its experts are of the world'):
+        _measure('ds', _options(place, data_dir=str(tmp_path)))
+
+
+def test_a_generator_that_gives_nan_is_named(tmp_path):
+    from dnnlib.tflib import pickles
+    path = write_untrained(str(tmp_path / 'broken.pkl'), 8)
+    states = pickles.load_states(path)
+    synthesis = states[0].components['synthesis']
+    synthesis.variables[:] = [(name, value * 1e38 if name.endswith('ToRGB_lod0/weight') else value)
+                              for name, value in synthesis.variables]
+    pickles.save_states(states, path)
+    with contextlib.closing(sources.GeneratorSource(path, worlds.of_model(path).vae_weights)) as source:
+        for seed in (None, (0, 0)):
+            with pytest.raises(UserError, match='broken.pkl: its pictures hold NaN or infinity'):
+                source.pictures(np.ones([1, 286], np.float32), seed=seed)
+
+
+def test_digests_follow_contents(tmp_path):
+    paths = [str(tmp_path / name) for name in 'ab']
+    for path in paths:
+        with open(path, 'w') as file:
+            file.write('same')
+    assert store.files_digest(paths[:1]) == store.files_digest(paths[1:]) != store.files_digest(paths)
