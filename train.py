@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 
 import config as paths
 from dnnlib import tfrecords
@@ -232,8 +233,11 @@ def open_run(options, run_dir, cluster):
         machine = f'{cluster.num_replicas}gpu' if 'GPU' in cluster.devices[0] else 'cpu'
         name = f'sgan-{options.config.name}-{machine}' + ('-stage2' if options.stage == 2 else '')
         run_dir = create_run_dir(options.result_dir, name)
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(os.path.join(run_dir, '_finished.txt'))
+    for name in os.listdir(run_dir):
+        if name.startswith('.tmp-'):            # half a file of a life that was killed
+            shutil.rmtree(os.path.join(run_dir, name), ignore_errors=True)
+        elif name == '_finished.txt':
+            os.remove(os.path.join(run_dir, name))
     with RunContext(run_dir, options) as run:
         print(f'run directory: {run_dir}')
         yield run

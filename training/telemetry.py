@@ -56,22 +56,24 @@ class Telemetry:
     def tick(self, progress: Dict[str, Any], extra: Dict[str, float]) -> None:
         """At the end of a tick: its line, its entry in stats.jsonl, and the means of all terms since the last.
 
-        progress: what `tick_line` takes, and more for stats.jsonl. extra: further scalars by TensorBoard name.
+        progress: tick, kimg, lod, minibatch, resolution, nimg; tick_kimg, the tick's length; seconds of all ticks,
+        tick_seconds of this one's steps, maintenance_seconds. extra: further scalars by TensorBoard name.
         """
         terms = self.means.collect()
         if self._run_dir is None:
             return
         memory = gpu_memory_gb() if self._on_gpu else 0.0
         self.say(tick_line(dict(progress, gpumem=memory)))
-        scalars = {f'Progress/{name}': progress[name] for name in ('tick', 'kimg', 'lod', 'minibatch', 'resolution')}
-        scalars.update({
-            'Timing/total_hours': progress['seconds'] / 3600, 'Timing/sec_per_tick': progress['tick_seconds'],
-            'Timing/sec_per_kimg': progress['tick_seconds'] / progress['tick_kimg'],
-            'Timing/maintenance_sec': progress['maintenance_seconds'], 'Resources/peak_gpu_mem_gb': memory,
-            'Resources/peak_memory_gb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20})
-        scalars.update(extra, **terms)
-        self._write(dict(progress, **scalars))
-        self._events.scalars(scalars, progress['nimg'])
+        terms.update(extra)
+        terms['Resources/peak_gpu_mem_gb'] = memory
+        terms['Resources/peak_memory_gb'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
+        self._write(dict(progress, **terms))
+        for name in ('tick', 'kimg', 'lod', 'minibatch', 'resolution'):
+            terms['Progress/' + name] = progress[name]
+        terms.update({'Timing/total_hours': progress['seconds'] / 3600, 'Timing/sec_per_tick': progress['tick_seconds'],
+                      'Timing/sec_per_kimg': progress['tick_seconds'] / progress['tick_kimg'],
+                      'Timing/maintenance_sec': progress['maintenance_seconds']})
+        self._events.scalars(terms, progress['nimg'])
         self._events.flush()
 
     def picture(self, name: str, path: str, nimg: int) -> None:
@@ -104,8 +106,8 @@ class Telemetry:
 
 
 def tick_line(p: Dict[str, Any]) -> str:
-    """The line of a tick, left-aligned."""
-    per_kimg = p['tick_seconds'] / p['tick_kimg'] if p['tick_kimg'] else 0.0
+    """The line of a tick, left-aligned. p: as `progress` of Telemetry.tick, and gpumem in gigabytes."""
+    per_kimg = p['tick_seconds'] / p['tick_kimg']
     return (f'tick {p["tick"]:<5d} kimg {p["kimg"]:<8.1f} lod {p["lod"]:<5.2f} minibatch {p["minibatch"]:<4d} '
             f'time {duration(p["seconds"]):<12s} sec/tick {p["tick_seconds"]:<7.1f} sec/kimg {per_kimg:<7.2f} '
             f'maintenance {p["maintenance_seconds"]:<6.1f} gpumem {p["gpumem"]:<.1f}')

@@ -153,6 +153,12 @@ def run_step(step, feed):
 
 # ---- state
 
+def initialize(nets):
+    """First values of everything but the networks, which have theirs: optimizers, frozen variables."""
+    ready = {v.name for net in [net for copy in nets.copies for net in copy] + [nets.Gs] for v in net.vars.values()}
+    tfutil.run([v.initializer for v in tf.global_variables() if v.name not in ready])
+
+
 def state_variables(nets, optimizers):
     """{name in a checkpoint: variable} of all that training changes. optimizers: {name: Optimizer}."""
     G, D = nets.copies[0]

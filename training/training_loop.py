@@ -91,7 +91,7 @@ def training_loop(
         new_optimizers = tf.group(optimizers.G.reset_state(), optimizers.D.reset_state())
 
         # Values: new ones or the checkpoint's, the chief's for all.
-        tfutil.init_uninitialized_vars()
+        towers.initialize(nets)
         towers.restore_frozen(context)
         state = towers.state_variables(nets, optimizers)
         if saved:
