@@ -23,6 +23,16 @@ def identity_cosines(embedding):
     return float(within), float(between)
 
 
+def likeness_cosines(face, wanted):
+    """(own, others): mean cosine of a face with its own render, and with renders of other groups; [S, V, E]."""
+    face, wanted = np.asarray(face, np.float64), np.asarray(wanted, np.float64)
+    own = np.mean(np.sum(face * wanted, axis=-1))
+    sums, wanted_sums = face.sum(axis=1), wanted.sum(axis=1)                    # [S, E]
+    everything = sums.sum(axis=0) @ wanted_sums.sum(axis=0) - np.sum(sums * wanted_sums)
+    subjects, variations = face.shape[:2]
+    return float(own), float(everything / (subjects * (subjects - 1) * variations ** 2))
+
+
 def mean_of_pairs(matrices):
     """Mean over pairs i != j of matrices [..., V, V], NaN left out; None when nothing is left."""
     size = matrices.shape[-1]
@@ -39,6 +49,17 @@ def identity(context):
             'identity', i, within - between, details=dict(within=within, between=between),
             convention='mean cosine of identity embeddings of two pictures of a subject, only this factor varying, '
             'less that of pictures of two subjects; whole pictures; 1 is best, 0 no identity')
+
+
+def likeness(context):
+    """The metric `likeness`: a Result for each factor."""
+    for factor in factors.FACTORS:
+        seen = context.groups().of(factor.name)
+        own, others = likeness_cosines(seen['face'], seen['wanted_face'])
+        yield context.group_result(
+            'likeness', factor.name, own - others, details=dict(own=own, others=others),
+            convention='mean cosine of the identity embedding of the face, cut out by the mask of its render, with '
+            'that of the render, less that with the renders of other subjects')
 
 
 def hair(context):

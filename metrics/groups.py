@@ -55,9 +55,9 @@ class Groups:
         """What was asked for and what is seen in the groups of a factor, {name: array [subjects, ...]}.
 
         coeff [S, V, 254]: asked for. estimate [S, V, 257], landmarks [S, V, 68, 2] (224 pixels, y UP), embedding
-        [S, V, E] (unit length): seen. wanted_landmarks [S, V, 68, 2]: those of the renders. slope [S, 2]: see
-        `image_slope`. With the parser: hair [S, V, V] intersection over union (NaN: no hair), first_hair [S, bytes]:
-        the hair of the first picture in bits.
+        [S, V, E] (unit length, whole picture): seen. wanted_landmarks: those of the renders. face, wanted_face
+        [S, V, E]: embeddings of the face alone and of its render. slope [S, 2]: see `image_slope`. With the parser
+        hair [S, V, V]: intersection over union (NaN: no hair), first_hair [S, bytes]: the first picture's, in bits.
         """
         if factor not in self._made:
             word = factors.BY_NAME[factor].word
@@ -76,7 +76,9 @@ class Groups:
         row = self._judge.look(pictures, self._batch)
         row['coeff'] = coeffs[:, :factors.NUM_COEFFS]
         image, mask, row['wanted_landmarks'] = self._judge.renders(row['coeff'], self._source.active, self._batch)
-        row['slope'] = image_slope(shrunk(pictures, self._source.active), image, mask)
+        small = shrunk(pictures, self._source.active)
+        row['slope'] = image_slope(small, image, mask)
+        row['face'], row['wanted_face'] = [self._judge.faces(x, mask, self._batch) for x in (small, image)]
         if 'hair' in row:
             maps = row['hair'].reshape(self.variations, -1)
             row['hair'], row['first_hair'] = intersection_over_union(maps), np.packbits(maps[0])

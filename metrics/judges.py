@@ -19,19 +19,21 @@ _HAIR = 0.5             # of a pixel: from there on it counts as hair
 class Judge:
     """Experts and face model in a graph of their own: what pictures show, and what they should show. Close it.
 
-    specs: of training.perception. names: the experts wanted, 'recon' always. model: FaceModel.
+    specs: of training.perception. model: FaceModel. with_parser: hair too.
     facts: what decides the answers. UserError when weights are missing or do not fit.
     """
 
-    def __init__(self, specs, names, model, threads=None):
-        self.names = tuple(names)
+    def __init__(self, specs, model, with_parser, threads=None):
+        self.names = perception.EXPERTS if with_parser else ('recon', 'id')
         with tf.Graph().as_default() as graph:
             experts = perception.Experts(specs, self.names)
             self.facts = expert_facts(specs, self.names)
             self._faces = FaceRenderer(model)
-            self._pictures = tf.placeholder(tf.uint8, [None, None, None, 3])
-            self._seen = self._build(experts, images.nhwc_to_nchw(
-                images.from_255(tf.cast(self._pictures, tf.float32))))
+            self._pictures = tf.placeholder(tf.float32, [None, None, None, 3])
+            self._masks = tf.placeholder(tf.float32, [None, None, None, 1])
+            pictures_nchw = images.nhwc_to_nchw(images.from_255(self._pictures))
+            self._seen = self._build(experts, pictures_nchw)
+            self._masked = tf.nn.l2_normalize(experts.identity(pictures_nchw, images.nhwc_to_nchw(self._masks)), axis=1)
             self._coeff = tf.placeholder(tf.float32, [None, factors.NUM_COEFFS])
             self._resolution = tf.placeholder(tf.int32, [])
             self._render = self._faces.render(self._coeff, self._resolution)
@@ -42,20 +44,27 @@ class Judge:
     def _build(self, experts, pictures_nchw):
         seen = {'estimate': experts.reconstruct(pictures_nchw)}
         seen['landmarks'] = landmarks = self._faces.landmarks_224(seen['estimate'])
-        if 'id' in self.names:
-            seen['embedding'] = tf.nn.l2_normalize(experts.identity(pictures_nchw), axis=1)
+        seen['embedding'] = tf.nn.l2_normalize(experts.identity(pictures_nchw), axis=1)
         if 'parser' in self.names:
             hair = experts.hair(pictures_nchw, landmarks * (camera.RENDER_SIZE / camera.RECON_SIZE))
             seen['hair'] = hair > _HAIR
         return seen
 
     def look(self, pictures, batch=8):
-        """What the experts see in uint8 pictures [N, R, R, 3] RGB -> {name: array}.
+        """What the experts see in pictures [N, R, R, 3] RGB, 0-255 -> {name: array}.
 
         estimate [N, 257]: reconstruction vectors. landmarks [N, 68, 2]: theirs, pixels of a 224 picture, y UP.
-        embedding [N, E]: identity, unit length. hair [N, S, S]: bool. The last two where their experts were asked for.
+        embedding [N, E]: identity, unit length. hair [N, S, S]: bool, with the parser.
         """
         return _in_batches(self._session, self._seen, self._pictures, pictures, batch)
+
+    def faces(self, pictures, masks, batch=8):
+        """Embeddings [N, E], unit length, of pictures [N, r, r, 3], 0-255, where masks [N, r, r, 1] are 1; else black.
+        """
+        parts = [self._session.run(self._masked, {self._pictures: pictures[i:i + batch],
+                                                  self._masks: masks[i:i + batch]})
+                 for i in range(0, len(pictures), batch)]
+        return np.concatenate(parts)
 
     def renders(self, coeff, resolution, batch=8):
         """Renders of lambda [N, 254] -> (image [N, r, r, 3] 0-255, mask [N, r, r, 1], landmarks [N, 68, 2]), float32.

@@ -39,6 +39,7 @@ METRICS = OrderedDict([
     ('control', Metric(control.control, ('groups',), 'R2 of requested and re-estimated coefficients, per factor')),
     ('leakage', Metric(disentanglement.leakages, ('groups',), 'what else moves when one factor does')),
     ('identity', Metric(consistency.identity, ('groups',), 'identity within subjects less between subjects')),
+    ('likeness', Metric(consistency.likeness, ('groups',), 'identity of the face against that of its render')),
     ('hair', Metric(consistency.hair, ('groups', 'hair'), 'overlap of hair within subjects')),
     ('landmarks', Metric(control.imitation, ('groups',), 'distance of landmarks from those of the render')),
     ('ds', Metric(disentanglement.disentanglement_score, ('groups', 'reals'), 'disentanglement score of the paper')),

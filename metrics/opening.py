@@ -55,7 +55,7 @@ class Setting:
 
     def open_judge(self, with_parser):
         """Experts, with or without the parser, and face model."""
-        return Judge(self.specs, perception.EXPERTS if with_parser else ('recon', 'id'), self.face_model())
+        return Judge(self.specs, self.face_model(), with_parser)
 
     def open_features(self):
         """The feature network: Inception where the user has it, else the identity expert."""

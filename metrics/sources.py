@@ -57,8 +57,9 @@ class GeneratorSource:
         if self._fresh is None:
             x = self._synthesis(randomize_noise=True, noise_seed=self._seed)
             with self._faces.graph.as_default():
-                # floor(127.5 x + 128), as the released system's own FID; NaN stays NaN until it is looked for.
-                self._fresh = images.nchw_to_nhwc(images.clip_255(tf.floor(x * 127.5 + 128.0)))
+                # floor(127.5 x + 128), as the released system's own FID; what is not finite stays so until it is found.
+                rounded = images.clip_255(tf.floor(x * 127.5 + 128.0))
+                self._fresh = images.nchw_to_nhwc(tf.where(tf.is_finite(x), rounded, x))
         w = self._faces.dlatents(coeffs, None if rate == 1 else rate)
         parts = []
         for i in range(0, len(w), batch):

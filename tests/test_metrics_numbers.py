@@ -230,6 +230,20 @@ def test_identity_cosines_by_all_pairs():
     assert_close(consistency.identity_cosines(x), [np.mean(inside), np.mean(outside)], atol=1e-12)
 
 
+def test_identity_of_faces_that_have_nothing_to_do_with_their_group_is_zero():
+    x = np.random.RandomState(0).standard_normal([300, 4, 8]) + 1
+    x /= np.linalg.norm(x, axis=2, keepdims=True)
+    within, between = consistency.identity_cosines(x)
+    assert within > 0.3 and abs(within - between) < 0.03
+
+
+def test_likeness_by_all_pairs():
+    x, y = np.random.RandomState(0).standard_normal([2, 4, 3, 5])
+    own = np.mean([x[i] @ y[i] for i in np.ndindex(4, 3)])
+    others = np.mean([x[a] @ y[b] for a in np.ndindex(4, 3) for b in np.ndindex(4, 3) if a[0] != b[0]])
+    assert_close(consistency.likeness_cosines(x, y), [own, others], atol=1e-12)
+
+
 # ---- groups
 
 @pytest.mark.parametrize('factor', [f.name for f in factors.FACTORS])
