@@ -18,7 +18,7 @@ from dnnlib.util import EasyDict, UserError
 from renderer import factors
 from tests.common import assert_close
 from vae import demo, model
-from vae.trainer import Trainer, kl_weight
+from vae.trainer import Trainer, holds_gamma, kl_weight
 
 SCRIPT = os.path.join(config.ROOT, 'vae', 'demo.py')
 
@@ -92,15 +92,16 @@ def test_all_factors_learn_to_reconstruct(tf_session, name, width):
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize('warmup, collapses', [(0, True), (10, False)])
-def test_warmup_of_the_kl_divergence_keeps_the_latents_alive(tf_session, warmup, collapses):
+@pytest.mark.parametrize('warmup, start_gamma, collapses', [(0, 1.0, True), (5, 0.3, False)])
+def test_warmup_of_the_kl_divergence_keeps_the_latents_alive(tf_session, warmup, start_gamma, collapses):
     x = np.zeros([4096, factors.num_coeffs('exp')], np.float32)     # few coefficients vary: the synthetic world's way
     x[:, :6] = np.random.RandomState(2).standard_normal([4096, 6])
-    trainer = Trainer('exp', x, seed=1, width=64)
+    trainer = Trainer('exp', x, seed=1, width=64, start_gamma=start_gamma)
     for epoch in range(14):
-        for _ in trainer.train_epoch(epoch, 2e-3, kl_weight(epoch, warmup)):
-            pass
+        for terms in trainer.train_epoch(epoch, 2e-3, kl_weight(epoch, warmup), holds_gamma(epoch, warmup)):
+            assert terms[-1, 3] == pytest.approx(start_gamma) or not holds_gamma(epoch, warmup)
     report = trainer.evaluate(x, x.mean(axis=0))
+    assert terms[-1, 3] < 0.7 * start_gamma
     if collapses:
         assert report['explained_variance'] < 0.05 and report['kl'] < 0.1 and report['sampled_spread'] < 0.1
     else:

@@ -23,7 +23,8 @@ KEEP = 5                # checkpoints
 HELD_OUT = 0.05         # part of the samples that --val keeps aside
 SETTINGS, RESULT, LOG, SKIPPED = 'training.json', 'trained.json', 'log.jsonl', 'skipped.txt'
 COLLAPSED = 0.05        # explained variance below this: the latents carry nothing
-MUST_MATCH = ('samples', 'batch_size', 'seed', 'val', 'cross_entropy_loss', 'kl_warmup', 'lr', 'lr_epochs', 'lr_fac')
+MUST_MATCH = ('samples', 'batch_size', 'seed', 'val', 'cross_entropy_loss', 'kl_warmup', 'start_gamma', 'lr',
+              'lr_epochs', 'lr_fac')
 EPILOG = """
 The result is found by sampling and training when --output-path is vae/weights of the project (or the folder that the
 environment variable DISCO_VAE_WEIGHTS_DIR names). Checkpoints of every fifth and the last epoch go to
@@ -60,9 +61,11 @@ def parse_options(arguments=None):
     add('--lr-epochs', 'epochs between two decays of the learning rate', type=_positive(int), default=150, metavar='N')
     add('--lr-fac', 'factor of each decay', type=_positive(float), default=0.5, metavar='X')
     add('--cross-entropy-loss', 'cross-entropy as generation loss, for coefficients in [0, 1]', action='store_true')
-    add('--kl-warmup', 'epochs until the KL divergence has its full weight (none in the first half of them), against a '
-        'collapse of the latents where most coefficients hardly vary; 0: full from the start, as released',
-        type=_epochs, default=0, metavar='N')
+    add('--kl-warmup', 'epochs until the KL divergence has its full weight, and half of those in which gamma stays at '
+        '--start-gamma, against a collapse of the latents where most coefficients hardly vary; 0: full weight and a '
+        'free gamma from the start, as released', type=_epochs, default=0, metavar='N')
+    add('--start-gamma', 'first standard deviation that the decoder gives the coefficients; with --kl-warmup take '
+        'about a third of what those that matter have; released: 1', type=_positive(float), default=1.0, metavar='X')
     add('--val', 'keep 5%% of the samples aside and report the reconstruction on them; they are not trained on',
         action='store_true')
     add('--seed', 'of first weights, order of samples, noise and the choice of --val', type=_seed, default=0,
@@ -246,10 +249,11 @@ class _Stop:
 
 def _train_epoch(trainer, epoch, options, log, bar):
     """One epoch with its log entries; the mean loss. UserError when the loss is no longer finite."""
-    from vae.trainer import TERMS, kl_weight
+    from vae.trainer import TERMS, holds_gamma, kl_weight
     rate = options.lr * options.lr_fac ** (epoch // options.lr_epochs)
     step, total = trainer.global_step + 1, 0.0
-    for terms in trainer.train_epoch(epoch, rate, kl_weight(epoch, options.kl_warmup)):
+    for terms in trainer.train_epoch(epoch, rate, kl_weight(epoch, options.kl_warmup),
+                                     holds_gamma(epoch, options.kl_warmup)):
         loss = float(terms[:, 2].astype(np.float64).sum())
         if not np.isfinite(terms).all():
             raise UserError(f'the loss is no longer finite in epoch {epoch}: training of {options.factor} diverged; '
@@ -301,7 +305,8 @@ def _describe(what, report):
 def _warn_if_collapsed(report, options):
     if report['explained_variance'] is not None and report['explained_variance'] < COLLAPSED:
         print('warning: the latents carry nothing (posterior collapse): every sample is the mean; train anew with '
-              f'--no-resume --kl-warmup {max(20, 2 * options.kl_warmup)}', file=sys.stderr)
+              f'--no-resume --kl-warmup {max(20, 2 * options.kl_warmup)} and --start-gamma a third of the deviation of '
+              'those coefficients that vary', file=sys.stderr)
 
 
 def _index_hash(prefix):
@@ -356,7 +361,7 @@ def _run(options, folders, samples, held_out, num_skipped):
     tfutil.init_tf(seed=options.seed % 2 ** 31, threads=options.threads)
     print(f'computing on {"the GPU" if gpu_names() else "the CPU"}')
     trainer = Trainer(options.factor, samples, options.batch_size, options.seed, options.width,
-                      options.cross_entropy_loss)
+                      options.cross_entropy_loss, options.start_gamma)
     settings = _settings(options, len(samples))
     first = _resume(trainer, folders, options, settings)
     _write_json(os.path.join(folders.epochs, SETTINGS), settings)

@@ -16,30 +16,43 @@ from vae import model
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 BLOCK = 128             # steps per session run
 EVALUATION_BATCH = 4096
+KL_START = 0.02         # first weight of the KL divergence, in a warm-up
 TERMS = ('kl_loss', 'gen_loss', 'loss', 'gamma')
 
 
 def kl_weight(epoch, warmup):
-    """Weight of the KL divergence in `epoch`: 0 for the first half of `warmup` epochs, then rising to 1.
+    """Weight of the KL divergence in `epoch`: from KL_START up to 1 in the course of `warmup` epochs, geometrically.
 
     Where most coefficients hardly vary (the synthetic world), full weight from the start teaches the decoder to ignore
-    the latents before gamma has shrunk, and nothing brings them back (posterior collapse). 0: weight 1 throughout.
+    the latents before gamma has shrunk, and nothing brings them back (posterior collapse). A weight of 0, though, lets
+    the code spread over more latents than are needed: then random latents decode to too little. warmup 0: weight 1.
     """
-    return min(1.0, max(0.0, 2 * epoch / warmup - 1)) if warmup else 1.0
+    return KL_START ** (1 - epoch / warmup) if epoch < warmup else 1.0
+
+
+def holds_gamma(epoch, warmup):
+    """Whether the decoder keeps its first gamma in `epoch`: until the latents have settled at full KL weight.
+
+    A gamma that shrinks at once makes the KL divergence, whatever its weight, too small a part of the loss to order
+    the latents.
+    """
+    return epoch < 2 * warmup
 
 
 class Trainer:
     """Encoder, decoder and Adam of factor `name` in the default graph; methods need the default session.
 
     data: float32 [n, coeffs], in the .mat files' units. batch_size is lowered to n when there are fewer samples.
-    seed: 0 .. 2^32 - 1. width: of the hidden layers, default the released one.
+    seed: 0 .. 2^32 - 1. width: of the hidden layers, default the released one. start_gamma: first standard deviation
+    that the decoder gives the coefficients.
     """
 
-    def __init__(self, name, data, batch_size=64, seed=0, width=None, cross_entropy=False):
+    def __init__(self, name, data, batch_size=64, seed=0, width=None, cross_entropy=False, start_gamma=1.0):
         self.name, self.seed, self.cross_entropy = name, seed, cross_entropy
         self.num_samples = len(data)
         self.batch_size = min(batch_size, len(data))
         self.steps_per_epoch = -(-len(data) // self.batch_size)
+        self._gamma_name = f'{name}/stage1/decoder/loggamma_x'
         self._create_variables(model.model_shapes(name, width))
         self._data_in = tf.placeholder(tf.float32, [len(data), num_coeffs(name)])
         self._data = tf.get_variable('training_data', initializer=self._data_in, trainable=False, use_resource=True,
@@ -48,6 +61,7 @@ class Trainer:
         self._build_evaluation()
         tfutil.run(tf.variables_initializer(list(self.state.values())))
         tfutil.run(self._data.initializer, {self._data_in: data})
+        tfutil.set_vars({self.weights[self._gamma_name]: np.log(start_gamma)})
 
     def _create_variables(self, shapes):
         """The model's 19 variables and the 41 of Adam, under the released checkpoints' names."""
@@ -66,6 +80,7 @@ class Trainer:
         self._rows = tf.placeholder(tf.int32, [None, self.batch_size])
         self._rate = tf.placeholder(tf.float32, [])
         self._kl_weight = tf.placeholder(tf.float32, [])
+        self._gamma_learns = tf.placeholder(tf.float32, [])     # 1; 0 holds it
         beta1, beta2, step = [self.state[f'{self.name}/{key}'] for key in ('beta1_power', 'beta2_power', 'global_step')]
         count = tf.shape(self._rows)[0]
         seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(step.read_value(), tf.int64)])
@@ -97,11 +112,12 @@ class Trainer:
         updates = []
         for name, gradient in zip(weights, gradients):
             if gradient is not None:        # loggamma_x has none under the cross-entropy loss
+                gradient = gradient * self._gamma_learns if name == self._gamma_name else gradient
                 slots = [self.state[f'{self.name}/{name}/{slot}'].handle for slot in ('Adam', 'Adam_1')]
                 updates.append(tf.raw_ops.ResourceApplyAdam(
                     var=self.weights[name].handle, m=slots[0], v=slots[1], beta1_power=power1, beta2_power=power2,
                     lr=self._rate, beta1=BETA1, beta2=BETA2, epsilon=EPSILON, grad=gradient))
-        gamma = tf.exp(weights[f'{self.name}/stage1/decoder/loggamma_x'])
+        gamma = tf.exp(weights[self._gamma_name])
         return tf.stack([kl, generation, kl + generation, gamma]), updates
 
     def _build_evaluation(self):
@@ -124,16 +140,17 @@ class Trainer:
         order = np.random.RandomState([self.seed, epoch]).permutation(self.num_samples)
         return np.resize(order, [self.steps_per_epoch, self.batch_size]).astype(np.int32)
 
-    def train_epoch(self, epoch, rate, kl_weight=1.0):
+    def train_epoch(self, epoch, rate, kl_weight=1.0, hold_gamma=False):
         """Generator: train on all samples once, at learning rate `rate`; yields TERMS of each block, [steps, 4].
 
-        kl_weight: of the KL divergence in what is minimised; TERMS are the paper's, whatever it is.
+        kl_weight: of the KL divergence in what is minimised; TERMS are the paper's, whatever it is. hold_gamma: leave
+        gamma as it is.
         """
         rows = self.epoch_rows(epoch)
         for start in range(0, len(rows), BLOCK):
             terms, _ = tfutil.run([self._terms, self._train],
                                   {self._rows: rows[start:start + BLOCK], self._rate: rate,
-                                   self._kl_weight: kl_weight})
+                                   self._kl_weight: kl_weight, self._gamma_learns: float(not hold_gamma)})
             yield terms
 
     def evaluate(self, x, centre):
