@@ -87,7 +87,7 @@ def measure(chosen, options):
     named itself is a UserError then.
     """
     with contextlib.closing(Context(options)) as context:
-        names = [name for name, wanted in chosen.items() if context.can(name, wanted)]
+        names = context.possible(chosen)
         if not names:
             raise UserError('none of the metrics can be measured here; the reasons are above')
         context.prepare(names)
@@ -113,14 +113,18 @@ class Context:
 
     # ---- what can be measured
 
-    def can(self, name, wanted):
-        """Whether a metric has all it needs; where not, UserError if it was wanted by name, else a line on stderr."""
-        reason = self._lacking(METRICS[name].needs)
-        if reason and wanted:
-            raise UserError(f'--metrics {name}: {reason}')
-        if reason:
-            self.warn(f'{name} left out: {reason}')
-        return not reason
+    def possible(self, chosen):
+        """Names of those metrics of `choose` that have all they need.
+
+        What lacks something is a UserError if it was named itself; else each reason is a line on stderr.
+        """
+        reasons = OrderedDict((name, self._lacking(METRICS[name].needs)) for name in chosen)
+        for name, reason in reasons.items():
+            if reason and chosen[name]:
+                raise UserError(f'--metrics {name}: {reason}')
+        for reason in OrderedDict.fromkeys(filter(None, reasons.values())):
+            self.warn(f'left out: {", ".join(name for name in reasons if reasons[name] == reason)}: {reason}')
+        return [name for name, reason in reasons.items() if not reason]
 
     def _lacking(self, needs):
         if 'generator' in needs and self.options.source != 'generator':
@@ -162,7 +166,7 @@ class Context:
         return self._once('source', self._setting.open_source)
 
     def generator(self):
-        """The source, for metrics that look inside; `can` made sure that it is a generator."""
+        """The source, for metrics that look inside; `possible` made sure that it is a generator."""
         return self.source()
 
     def features(self):

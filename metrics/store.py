@@ -15,17 +15,22 @@ import numpy as np
 from tqdm import tqdm
 
 from dnnlib import download
-from dnnlib.util import atomic_path
+from dnnlib.util import UserError, atomic_path
 
 _FORMAT = 1         # counted up when stored arrays change their meaning
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class Store:
-    """Arrays below `folder`."""
+    """Arrays below `folder`, which is made. UserError when it cannot be."""
 
     def __init__(self, folder):
         self.folder = os.path.abspath(folder)
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+        except OSError as error:
+            raise UserError(f'{folder}: no folder for half-finished work can be made there ({error.strerror}); choose '
+                            'another --cache')
         self._passing = []
 
     def collect(self, name, facts, total, block, compute, passing=False, unit='img', scale=1):

@@ -317,7 +317,7 @@ def test_one_command_gives_the_proof_table(place, of_untrained, capsys):
         assert [x['factor'] for x in lines if x['metric'] == metric][:3]
     control = {x['factor']: x['value'] for x in lines if x['metric'] == 'control'}
     assert_close([control[word] for word in WORDS], _values(of_untrained, 'control'), rtol=1e-5)
-    assert 'ds left out: it compares with real pictures' in err
+    assert 'left out: ds: it compares with real pictures' in err
     assert [line.split()[0] for line in err.split('\n') if line.startswith(tuple(WORDS + ['all']))] == WORDS + ['all']
 
 

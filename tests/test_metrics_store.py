@@ -79,7 +79,7 @@ def test_passing_arrays_are_discarded(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(UserError, match='cannot be written'):
+    with pytest.raises(UserError, match='no folder for half-finished work can be made'):
         _collect(str(tmp_path / 'file'), Maker())
 
 
