@@ -28,7 +28,8 @@ MIN_SQUARE = 1e-12  # vectors of a smaller square are not stretched to length 1 
 #   vertices  [B, n, 3]  shape turned by the pose, then moved by the translation
 #   rotation  [B, 3, 3]  turned = point @ rotation
 #   translation [B, 3]
-Face = namedtuple('Face', 'shape normals texture colors vertices rotation translation')
+#   patch     [B, m, 3]  shape with the vertices around behind it, which its normals need
+Face = namedtuple('Face', 'shape normals texture colors vertices rotation translation patch')
 
 
 class FaceDecoder:
@@ -52,15 +53,15 @@ class FaceDecoder:
         """coeff: [B, 257] float32 reconstruction vector, or [B, 254] for no translation -> Face."""
         coeff = with_translation(coeff)
         count = len(self.vertices)
-        shape = self._linear('shape', _shape_coeff(coeff))                      # [B, m, 3], m >= n
+        patch = self._linear('shape', _shape_coeff(coeff))                      # [B, m, 3], m >= n
         texture = self._linear('texture', coeff[:, factors.TEXTURE])            # [B, n, 3]
         rotation = rotation_matrix(coeff[:, factors.ANGLES])
         translation = coeff[:, factors.TRANSLATION]
-        normals, colors = self._shade(shape, texture, _light_weights(rotation, coeff[:, factors.LIGHTING]))
-        shape = tf.split(shape, [count, len(self.patch.vertices) - count], axis=1)[0]
+        normals, colors = self._shade(patch, texture, _light_weights(rotation, coeff[:, factors.LIGHTING]))
+        shape = tf.split(patch, [count, len(self.patch.vertices) - count], axis=1)[0]
         return Face(shape=shape, normals=normals, texture=texture, colors=colors,
                     vertices=tf.matmul(shape, rotation) + translation[:, None],
-                    rotation=rotation, translation=translation)
+                    rotation=rotation, translation=translation, patch=patch)
 
     def points(self, coeff):
         """The decoder's vertices alone, cheap for a few of them: coeff as in `decode` -> [B, n, 3], pose applied."""
@@ -89,8 +90,10 @@ class FaceDecoder:
             light = tf.matmul(light, _monomials(normals), transpose_a=True)     # [B, 3, n]
             return tf.transpose(normals, [0, 2, 1]), texture * tf.transpose(light, [0, 2, 1])
         with tf.device('/device:CPU:0'):
-            tables = self._tables()
-            return _library().face_shade(shape, texture, tf.transpose(light, [0, 2, 1]), **tables)[:2]
+            inputs = [shape, texture, tf.transpose(light, [0, 2, 1])]
+            # Two ops, of which the one that nobody fetches never runs: pictures need no normals.
+            normals = _library().face_shade(*inputs, **self._tables()).normals
+            return normals, _library().face_shade(*inputs, with_normals=False, **self._tables()).colors
 
     def _tables(self):
         """The tables of the patch as constants, by name."""

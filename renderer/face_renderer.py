@@ -33,8 +33,8 @@ class FaceRenderer:
         """The lit face, as the training pictures show it -> Render. Gradients reach coeff at fixed coverage."""
         coeff = with_translation(coeff)
         face = self.decoder.decode(coeff)
-        image, mask = self._draw(face.shape, face.colors, _projection(face.rotation, face.translation), resolution)
-        return Render(image=tf.clip_by_value(image, 0.0, 255.0), mask=mask, landmarks=self.landmarks_256(coeff))
+        image, mask = self._draw(face, face.colors, resolution, clip_to=255.0)
+        return Render(image=image, mask=mask, landmarks=self.landmarks_256(coeff))
 
     def render_attributes(self, coeff, attributes, resolution):
         """Any numbers of the drawn vertices, attributes [B, n, C], on the face that `coeff` describes.
@@ -43,7 +43,7 @@ class FaceRenderer:
         """
         coeff = with_translation(coeff)
         face = self.decoder.decode(coeff)
-        return self._draw(face.shape, attributes, _projection(face.rotation, face.translation), resolution)
+        return self._draw(face, attributes, resolution)
 
     def flow(self, coeff, coeff_after, resolution):
         """Where each pixel of the second face was in the first: row and column shifts, drawn on the second face.
@@ -63,11 +63,14 @@ class FaceRenderer:
         """[B, 68, 2] pixels of a 256 render, y UP. Not `landmarks_224` scaled: the focal lengths differ."""
         return project_256(self._points.points(coeff))
 
-    def _draw(self, shape, attributes, projection, resolution):
-        background = [0.0] * attributes.shape.as_list()[-1]
-        image, mask = rasterize_triangles.rasterize_triangles(
-            shape, attributes, self.model.region_triangles, projection, resolution, resolution, background, self.impl)
-        return tf.reverse(image, [1]), tf.reverse(mask, [1])                    # row 0 comes from the bottom
+    def _draw(self, face, attributes, resolution, clip_to=None):
+        """Face of the decoder -> (attributes [B, R, R, C], mask [B, R, R, 1]), row 0 on top."""
+        triangles, background = self.model.region_triangles, [0.0] * attributes.shape.as_list()[-1]
+        ndc, clip_w = rasterize_triangles.project(face.patch, _projection(face.rotation, face.translation), self.impl,
+                                                  count=len(self.model.region))
+        weights, triangle_ids, _ = rasterize_triangles.rasterize(ndc, triangles, resolution, resolution, self.impl)
+        return rasterize_triangles.interpolate(weights, triangle_ids, triangles, clip_w, attributes, background,
+                                               self.impl, rows_down=True, clip_to=clip_to)
 
 
 def world_projection(batch, fov_y=camera.FOV_Y_DEGREES):

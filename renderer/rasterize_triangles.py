@@ -47,20 +47,21 @@ def rasterize_attributes(*args, **kwargs):
     return rasterize_triangles(*args, **kwargs)[0]
 
 
-def project(vertices, projection_matrices, impl='cpp'):
+def project(vertices, projection_matrices, impl='cpp', count=None):
     """World space to normalised device coordinates.
 
-    vertices: [B, N, 3] float32. projection_matrices: [B, 4, 4], for column vectors. Returns device coordinates
-    [B, N, 3] and the fourth clip coordinate w [B, N]; in the division |w| is at least 1e-6 and keeps its sign.
-    Gradient: to both arguments.
+    vertices: [B, N, 3] float32. projection_matrices: [B, 4, 4], for column vectors. count: take the first so many
+    vertices, default all. Returns device coordinates [B, count, 3] and the fourth clip coordinate w [B, count]; in the
+    division |w| is at least 1e-6 and keeps its sign. Gradient: to vertices and matrices.
     """
     if _is_ref(impl):
+        vertices = vertices[:, :count]
         clip = camera_utils.transform_homogeneous(projection_matrices, vertices)            # [B, N, 4]
         w = clip[:, :, 3:]
         divisor = tf.where(w < 0.0, tf.minimum(w, -MIN_W), tf.maximum(w, MIN_W))
         return clip[:, :, :3] / divisor, clip[:, :, 3]
     with tf.device('/device:CPU:0'):
-        return _library().project_vertices(vertices, projection_matrices)
+        return _library().project_vertices(vertices, projection_matrices, count=-1 if count is None else count)
 
 
 def rasterize(vertices, triangles, image_width, image_height, impl='cpp'):
@@ -86,11 +87,13 @@ def rasterize(vertices, triangles, image_width, image_height, impl='cpp'):
         return _library().rasterize_triangles(vertices, triangles, width, height)
 
 
-def interpolate(barycentric, triangle_ids, triangles, clip_w, attributes, background, impl='cpp'):
+def interpolate(barycentric, triangle_ids, triangles, clip_w, attributes, background, impl='cpp', rows_down=False,
+                clip_to=None):
     """Perspective-correct attributes of what `rasterize` found.
 
     barycentric, triangle_ids, triangles: from `rasterize`. clip_w: [B, N] fourth clip coordinate of the vertices.
-    attributes: [B, N, C] float32. background: [C]. (No B for one mesh.)
+    attributes: [B, N, C] float32. background: [C]. (No B for one mesh.) rows_down: row 0 on top, not at the bottom.
+    clip_to: keep the image within 0 and this; values on a bound still pass their gradient.
     Returns image [B, H, W, C] and alphas [B, H, W, 1]: clip(2 * sum of corrected weights, 0, 1).
     Gradient: to barycentric, clip_w, attributes and background.
     """
@@ -98,9 +101,12 @@ def interpolate(barycentric, triangle_ids, triangles, clip_w, attributes, backgr
               _check_triangles(triangles)]
     inputs += [tf.convert_to_tensor(value, tf.float32) for value in (clip_w, attributes, background)]
     with tf.device('/device:CPU:0'):
-        if _is_ref(impl):
-            return _interpolate_ref(*inputs)
-        return _library().interpolate_attributes(*inputs)
+        if not _is_ref(impl):
+            return _library().interpolate_attributes(*inputs, rows_down=rows_down, clip_to=clip_to or 0.0)
+        image, alphas = _interpolate_ref(*inputs)
+        if rows_down:
+            image, alphas = (tf.reverse(x, [x.shape.rank - 3]) for x in (image, alphas))
+        return image if clip_to is None else tf.clip_by_value(image, 0.0, clip_to), alphas
 
 
 def _library():
@@ -143,7 +149,7 @@ def _check_size(name, size):
 @tf.RegisterGradient('ProjectVertices')
 def _project_gradient(op, df_ddevice, df_dclip_w):
     with tf.device('/device:CPU:0'):
-        return tuple(_library().project_vertices_grad(*op.inputs, df_ddevice, df_dclip_w))
+        return tuple(_library().project_vertices_grad(*op.inputs, df_ddevice, df_dclip_w, count=op.get_attr('count')))
 
 
 @tf.RegisterGradient('RasterizeTriangles')
@@ -157,7 +163,8 @@ def _rasterize_gradient(op, df_dbarycentric, _ids, _z):
 @tf.RegisterGradient('InterpolateAttributes')
 def _interpolate_gradient(op, df_dimage, df_dalphas):
     with tf.device('/device:CPU:0'):
-        gradient = _library().interpolate_attributes_grad(*op.inputs, df_dimage, df_dalphas)
+        gradient = _library().interpolate_attributes_grad(
+            *op.inputs, df_dimage, df_dalphas, rows_down=op.get_attr('rows_down'), clip_to=op.get_attr('clip_to'))
     return gradient.df_dbarycentric, None, None, gradient.df_dclip_w, gradient.df_dattributes, gradient.df_dbackground
 
 

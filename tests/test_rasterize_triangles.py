@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import config
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
-from renderer import rasterize_ref
+from renderer import camera_utils, rasterize_ref
 from renderer import rasterize_triangles as rt
 from tests.common import assert_close, data
 
@@ -380,3 +380,38 @@ def test_the_twin_knows_the_limits_of_the_kernels():
     with open(rt.SOURCES[0], encoding='utf-8') as file:
         text = file.read()
     assert f'kMaxPixel = {rasterize_ref.MAX_PIXEL:.1f}f' in text and 'kMinW = 1e-6f' in text
+
+
+# ---- what the face renderer asks for besides
+
+@pytest.mark.parametrize('channels', [2, 3])
+def test_clipped_and_turned_picture_is_as_by_tensorflow(tf_session, channels):
+    """Both implementations, picture and gradients, against reverse and clip_by_value behind the plain picture."""
+    random = np.random.RandomState(5)
+    points = tf.constant(np.float32(random.uniform(-1, 1, [2, 9, 3]) * [1, 1, 0.5] - [0, 0, 2]))
+    colors = tf.constant(np.float32(random.uniform(-1, 3, [2, 7, channels])))
+    triangles = np.int32([[0, 1, 2], [2, 3, 4], [4, 5, 6]])
+    matrices = camera_utils.perspective(1.0, [60.0] * 2, [0.01] * 2, [50.0] * 2)
+    weight = np.float32(random.standard_normal([2, 12, 15, channels]))
+    background = tf.constant(np.float32([1.5, -0.5, 0.25][:channels]))
+    results = []
+    for impl, direct in (('cpp', True), ('ref', True), ('cpp', False)):
+        ndc, w = rt.project(points, matrices, impl, count=7)
+        weights, ids, _ = rt.rasterize(ndc, triangles, 15, 12, impl)
+        options = dict(rows_down=True, clip_to=1.0) if direct else {}
+        image, mask = rt.interpolate(weights, ids, triangles, w, colors, background, impl, **options)
+        if not direct:
+            image, mask = tf.clip_by_value(image[:, ::-1], 0.0, 1.0), mask[:, ::-1]
+        gradients = tf.gradients(tf.reduce_sum(image * weight), [points, colors, background])
+        results.append(tf_session.run([image, mask] + gradients))
+    assert 0.05 < results[0][1].mean() < 0.95 and np.abs(results[0][3]).max() > 0.1
+    for result in results[:2]:
+        for actual, expected in zip(result, results[2]):
+            assert_close(actual, expected, atol=1e-5 * max(np.abs(expected).max(), 1))
+
+
+def test_projecting_more_vertices_than_there_are_is_refused(tf_session):
+    with pytest.raises(tf.errors.InvalidArgumentError, match='count is 5, but there are 4 vertices'):
+        feed = tf.placeholder(tf.float32, [None, None, 3])
+        tf_session.run(rt.project(feed, np.eye(4, dtype=np.float32)[None], count=5),
+                       {feed: np.zeros([1, 4, 3])})

@@ -7,14 +7,7 @@
 #include <xmmintrin.h>
 #endif
 
-// The same source for processors with 256-bit registers and for all others, chosen when the library is loaded. Without
-// contraction to fused multiply-add both give the same bits.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
-#define FOR_EACH_PROCESSOR __attribute__((target_clones("avx2", "default")))
-#else
-#define FOR_EACH_PROCESSOR
-#endif
-#define INLINE inline __attribute__((always_inline))
+#include "processors.h"
 
 namespace face_decoder {
 
@@ -51,16 +44,9 @@ INLINE Vector Cross(const Vector& a, const Vector& b) {
 }
 
 INLINE Lanes SquareRoot(const Lanes& x) {
-  float values[kLanes];
-  Store(values, x);
-#ifdef __SSE__
-  for (int lane = 0; lane < kLanes; lane += 4) {
-    _mm_storeu_ps(values + lane, _mm_sqrt_ps(_mm_loadu_ps(values + lane)));
-  }
-#else
-  for (int lane = 0; lane < kLanes; ++lane) values[lane] = std::sqrt(values[lane]);
-#endif
-  return Load(values);
+  Lanes root = x;
+  for (int lane = 0; lane < kLanes; ++lane) root[lane] = std::sqrt(root[lane]);  // One instruction or two in the end.
+  return root;
 }
 
 // What makes a vector of that square a unit vector; at most kMaxScale.
@@ -357,7 +343,7 @@ void ShadeTiles(const Mesh& mesh, const float* texture, int64_t first, int64_t l
         Store(lit_colors.Of(i) + c * kLanes, Load(textures.Of(i) + c * kLanes) * light);
       }
     }
-    StoreRows(units.rows, 3 * start, 3 * size, PlanesOf(normals, mesh.lit, group));
+    if (normals != nullptr) StoreRows(units.rows, 3 * start, 3 * size, PlanesOf(normals, mesh.lit, group));
     StoreRows(lit_colors.rows, 3 * start, 3 * size, PlanesOf(colors, mesh.lit, group));
   }
 }
@@ -371,7 +357,9 @@ void ShadeTilesGradient(const ShadeGradient& gradient, int64_t lit, int64_t firs
     const int64_t start = t * kTileVertices;
     const int size = TileSize(start, lit);
     LoadRows(PlanesOf(gradient.texture, lit, group), 3 * start, 3 * size, textures.rows);
-    LoadRows(PlanesOf(gradient.df_dnormals, lit, group), 3 * start, 3 * size, df_normals.rows);
+    if (gradient.df_dnormals != nullptr) {
+      LoadRows(PlanesOf(gradient.df_dnormals, lit, group), 3 * start, 3 * size, df_normals.rows);
+    }
     LoadRows(PlanesOf(gradient.df_dcolors, lit, group), 3 * start, 3 * size, df_colors.rows);
     for (int i = 0; i < size; ++i) {
       const float* unit = group.vertex_normals + 4 * (start + i) * kLanes;

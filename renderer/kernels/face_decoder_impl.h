@@ -84,14 +84,14 @@ void PackShape(const Mesh& mesh, const float* shape, int64_t first, int64_t last
 void TriangleNormals(const Mesh& mesh, int64_t first, int64_t last, const Group& group);
 
 // group.triangle_normals -> group.vertex_normals, normals and colors = texture * light [batch, lit, 3]; tiles
-// [first, last) of lit vertices.
+// [first, last) of lit vertices. normals: nullptr where nobody wants them.
 void ShadeTiles(const Mesh& mesh, const float* texture, int64_t first, int64_t last, const Group& group,
                 float* normals, float* colors);
 
 // Gradients [batch, lit, 3] of a loss.
 struct ShadeGradient {
   const float* texture;
-  const float* df_dnormals;
+  const float* df_dnormals;  // or nullptr: 0
   const float* df_dcolors;
   float* df_dtexture;
 };

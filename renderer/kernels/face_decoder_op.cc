@@ -6,24 +6,11 @@
 #include <vector>
 
 #include "face_decoder_impl.h"
-#include "tensorflow/core/framework/op.h"
-#include "tensorflow/core/framework/op_kernel.h"
-#include "tensorflow/core/framework/shape_inference.h"
-#include "tensorflow/core/util/work_sharder.h"
+#include "op_common.h"
 
 namespace face_decoder {
 
-namespace tf = tensorflow;
-using tf::int64;
-using tf::OpKernel;
-using tf::OpKernelConstruction;
-using tf::OpKernelContext;
-using tf::Status;
-using tf::Tensor;
-using tf::TensorShape;
-using tf::shape_inference::DimensionHandle;
-using tf::shape_inference::InferenceContext;
-using tf::shape_inference::ShapeHandle;
+using namespace op_common;
 
 namespace {
 
@@ -32,30 +19,12 @@ constexpr int64 kBlockTriangles = 256;  // Triangles that one thread takes at a 
 
 // ---- argument checks
 
-// Checks that argument `name` has the shape `dims`, where -1 takes any size.
-Status CheckShape(const char* op, const char* name, const Tensor& tensor, const std::vector<int64>& dims) {
-  bool matches = tensor.dims() == static_cast<int>(dims.size());
-  std::string expected = "[";
-  for (size_t i = 0; i < dims.size(); ++i) {
-    matches = matches && (dims[i] < 0 || tensor.dim_size(i) == dims[i]);
-    expected += (i ? "," : "") + (dims[i] < 0 ? std::string("any") : std::to_string(dims[i]));
-  }
-  if (matches) return Status();
-  return tf::errors::InvalidArgument(op, ": ", name, " must have shape ", expected, "], got ",
-                                     tensor.shape().DebugString());
-}
-
-// Checks that `indices` are 0 to count - 1.
-Status CheckIndices(const char* op, const char* name, const Tensor& indices, int64 count) {
-  const tf::int32* const values = indices.flat<tf::int32>().data();
-  const int64 size = indices.NumElements();
-  tf::uint32 largest = 0;  // A negative index becomes a large unsigned one.
-  for (int64 i = 0; i < size; ++i) largest = std::max(largest, static_cast<tf::uint32>(values[i]));
-  if (size == 0 || largest < count) return Status();
-  int64 i = 0;
-  while (static_cast<tf::uint32>(values[i]) < count) ++i;
-  return tf::errors::InvalidArgument(op, ": ", name, " ", indices.shape().DebugString(), " holds ", values[i],
-                                     " at flat position ", i, ": expected 0 to ", count - 1);
+Status CheckIndices(const char* op, OpKernelContext* context, const char* name, const Tensor& indices, int64 count) {
+  const int64 i = FirstBadIndex(context, indices, count);
+  if (i < 0) return Status();
+  return tf::errors::InvalidArgument(op, ": ", name, " ", indices.shape().DebugString(), " holds ",
+                                     indices.flat<tf::int32>()(i), " at flat position ", i, ": expected 0 to ",
+                                     count - 1);
 }
 
 Status CheckColumns(const char* op, const Tensor& basis) {
@@ -65,12 +34,6 @@ Status CheckColumns(const char* op, const Tensor& basis) {
                                      " columns, got ", basis.shape().DebugString());
 }
 
-template <typename Work>
-void RunSharded(OpKernelContext* context, int64 total, int64 cost, const Work& work) {
-  const auto& workers = *context->device()->tensorflow_cpu_worker_threads();
-  tf::Shard(workers.num_threads, workers.workers, total, cost, work);
-}
-
 // work(first, last) over `total` things, cut at multiples of `block`.
 template <typename Work>
 void RunInBlocks(OpKernelContext* context, int64 total, int64 block, int64 cost, const Work& work) {
@@ -78,9 +41,6 @@ void RunInBlocks(OpKernelContext* context, int64 total, int64 block, int64 cost,
     work(first * block, std::min<int64>(last * block, total));
   });
 }
-
-const float* Floats(const Tensor& tensor) { return tensor.flat<float>().data(); }
-float* Floats(Tensor* tensor) { return tensor->flat<float>().data(); }
 
 // A buffer of this op alone.
 Status Scratch(OpKernelContext* context, int64 size, Tensor* tensor) {
@@ -115,7 +75,9 @@ Status LinearGradShape(InferenceContext* c) {
 }
 
 Status ShadeShape(InferenceContext* c) {
-  c->set_output(0, c->input(1));
+  bool with_normals;
+  TF_RETURN_IF_ERROR(c->GetAttr("with_normals", &with_normals));
+  c->set_output(0, with_normals ? c->input(1) : c->MakeShape({0, 0, 3}));
   c->set_output(1, c->input(1));
   for (int i = 2; i < 5; ++i) c->set_output(i, c->UnknownShapeOfRank(1));
   return Status();
@@ -232,10 +194,10 @@ struct ShadeInputs {
     if (mesh.triangles < 1 || mesh.around_width < 1 || mesh.around_back_width < 1 || mesh.corners_back_width < 1) {
       return tf::errors::InvalidArgument(op, ": corners, around, around_back and corners_back must not be empty");
     }
-    TF_RETURN_IF_ERROR(CheckIndices(op, "corners", corners, mesh.vertices));
-    TF_RETURN_IF_ERROR(CheckIndices(op, "around", around, mesh.triangles));
-    TF_RETURN_IF_ERROR(CheckIndices(op, "around_back", around_back, mesh.lit + 1));
-    TF_RETURN_IF_ERROR(CheckIndices(op, "corners_back", corners_back, 3 * mesh.triangles));
+    TF_RETURN_IF_ERROR(CheckIndices(op, context, "corners", corners, mesh.vertices));
+    TF_RETURN_IF_ERROR(CheckIndices(op, context, "around", around, mesh.triangles));
+    TF_RETURN_IF_ERROR(CheckIndices(op, context, "around_back", around_back, mesh.lit + 1));
+    TF_RETURN_IF_ERROR(CheckIndices(op, context, "corners_back", corners_back, 3 * mesh.triangles));
     mesh.corners = corners.flat<tf::int32>().data();
     mesh.around = around.flat<tf::int32>().data();
     mesh.around_back = around_back.flat<tf::int32>().data();
@@ -257,13 +219,16 @@ struct ShadeInputs {
 
 class FaceShadeOp : public OpKernel {
  public:
-  explicit FaceShadeOp(OpKernelConstruction* context) : OpKernel(context) {}
+  explicit FaceShadeOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("with_normals", &with_normals_));
+  }
 
   void Compute(OpKernelContext* context) override {
     ShadeInputs in;
     OP_REQUIRES_OK(context, in.Read("FaceShade", context));
     Tensor *normals, *colors, *rows[3];
-    OP_REQUIRES_OK(context, context->allocate_output(0, in.texture->shape(), &normals));
+    const TensorShape none({0, 0, 3});
+    OP_REQUIRES_OK(context, context->allocate_output(0, with_normals_ ? in.texture->shape() : none, &normals));
     OP_REQUIRES_OK(context, context->allocate_output(1, in.texture->shape(), &colors));
     const int64 sizes[3] = {in.ShapeSize(), in.TriangleSize(), in.VertexSize()};
     for (int i = 0; i < 3; ++i) {
@@ -283,10 +248,14 @@ class FaceShadeOp : public OpKernel {
         TriangleNormals(mesh, first, last, group);
       });
       RunSharded(context, Tiles(mesh.lit), 120 * kTileVertices, [&](int64 first, int64 last) {
-        ShadeTiles(mesh, Floats(*in.texture), first, last, group, Floats(normals), Floats(colors));
+        ShadeTiles(mesh, Floats(*in.texture), first, last, group, with_normals_ ? Floats(normals) : nullptr,
+                   Floats(colors));
       });
     }
   }
+
+ private:
+  bool with_normals_;
 };
 
 class FaceShadeGradOp : public OpKernel {
@@ -306,14 +275,15 @@ class FaceShadeGradOp : public OpKernel {
     in.triangle_rows = const_cast<float*>(Floats(context->input(8)));
     in.vertex_rows = const_cast<float*>(Floats(context->input(9)));
     const std::vector<int64> like = {in.faces.batch, mesh.lit, 3};
-    OP_REQUIRES_OK(context, CheckShape(kOp, "df_dnormals", context->input(10), like));
+    const bool with_normals = context->input(10).NumElements() > 0;
+    if (with_normals) OP_REQUIRES_OK(context, CheckShape(kOp, "df_dnormals", context->input(10), like));
     OP_REQUIRES_OK(context, CheckShape(kOp, "df_dcolors", context->input(11), like));
     Tensor *df_dshape, *df_dtexture, *df_dlight;
     OP_REQUIRES_OK(context, context->allocate_output(0, in.shape->shape(), &df_dshape));
     OP_REQUIRES_OK(context, context->allocate_output(1, in.texture->shape(), &df_dtexture));
     OP_REQUIRES_OK(context, context->allocate_output(2, in.light->shape(), &df_dlight));
-    const ShadeGradient gradient = {Floats(*in.texture), Floats(context->input(10)), Floats(context->input(11)),
-                                    Floats(df_dtexture)};
+    const ShadeGradient gradient = {Floats(*in.texture), with_normals ? Floats(context->input(10)) : nullptr,
+                                    Floats(context->input(11)), Floats(df_dtexture)};
 
     const int64 chunks = Chunks(mesh.lit), light_size = kLightRows * kLanes;
     Tensor df_dsums, df_dcorners, df_dlights;
@@ -369,6 +339,7 @@ REGISTER_OP("FaceShade")
     .Input("around: int32")
     .Input("around_back: int32")
     .Input("corners_back: int32")
+    .Attr("with_normals: bool = true")
     .Output("normals: float32")
     .Output("colors: float32")
     .Output("shape_rows: float32")

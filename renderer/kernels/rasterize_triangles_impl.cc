@@ -5,6 +5,8 @@
 #include <cstring>
 #include <limits>
 
+#include "processors.h"
+
 namespace rasterizer {
 
 namespace {
@@ -33,80 +35,162 @@ inline void BoundCentres(float pixel, int size, int16_t* first, int16_t* minus_l
   *minus_last = static_cast<int16_t>(-std::min((fixed - kHalf) >> kFractionBits, size - 1));
 }
 
-// CentreBounds as one register: three loads and two minima decide about a triangle, which is most of the time spent.
-typedef int16_t FourShorts __attribute__((vector_size(8)));
-static_assert(sizeof(FourShorts) == sizeof(CentreBounds), "loaded as they lie in memory");
+typedef double Doubles __attribute__((vector_size(32)));
+typedef int16_t Shorts __attribute__((vector_size(4 * kPictures)));
+static_assert(sizeof(CentreBounds) == 2 * sizeof(Shorts), "loaded as they lie in memory");
+static_assert(kPictures == 4, "one byte pair of a 64-bit number for each picture");
 
-inline FourShorts Load(const CentreBounds& bounds) {
-  FourShorts out;
-  std::memcpy(&out, &bounds, sizeof(out));
+inline Shorts Load(const int16_t* values) {
+  Shorts out;
+  std::memcpy(&out, values, sizeof(out));
   return out;
 }
 
-inline FourShorts Least(FourShorts a, FourShorts b) {
-  const FourShorts is_less = a < b;  // All bits or none.
+inline Shorts Least(Shorts a, Shorts b) {
+  const Shorts is_less = a < b;  // All bits or none.
   return (a & is_less) | (b & ~is_less);
 }
 
-// The corners of a triangle as the inner loop wants them.
+// Which centres the bounding boxes of a triangle hold.
+struct Boxes {
+  Shorts first, minus_last;
+
+  Boxes(const CentreBounds& a, const CentreBounds& b, const CentreBounds& c)
+      : first(Least(Least(Load(a.first), Load(b.first)), Load(c.first))),
+        minus_last(Least(Least(Load(a.minus_last), Load(b.minus_last)), Load(c.minus_last))) {}
+
+  // 16 bits for each picture: 0 where the box holds a centre.
+  uint64_t Empty() const {
+    const Shorts is_empty = first + minus_last > 0;
+    uint64_t halves[2];
+    std::memcpy(halves, &is_empty, sizeof(halves));
+    return halves[0] | halves[1];
+  }
+};
+
+// The corners of a triangle for what is computed in floating point.
 struct Corners {
   float x[3], y[3], z[3];
   float area;  // Doubled and signed, in pixels.
-};
 
-template <typename Wide>
-struct FixedCorners {
-  Wide x[3], y[3];
-};
-
-// Where a pixel's results go.
-struct Target {
-  float* barycentric;
-  int32_t* triangle_ids;
-  float* z_buffer;
-  int width;
+  Corners(const Picture& picture, const int32_t* v) {
+    for (int k = 0; k < 3; ++k) {
+      x[k] = picture.screen[v[k]].x;
+      y[k] = picture.screen[v[k]].y;
+      z[k] = picture.vertices[3 * static_cast<int64_t>(v[k]) + 2];
+    }
+    area = EdgeFunction(x[2], y[2], x[0], y[0], x[1], y[1]);
+  }
 };
 
 struct Box {
   int left, right, bottom, top;  // Inclusive.
 };
 
-inline void DrawPixel(const Corners& c, int32_t id, int column, int row, const Target& target) {
+inline void DrawPixel(const Corners& c, int32_t id, int column, int row, int width, const Picture& picture) {
   const float px = column + 0.5f;
   const float py = row + 0.5f;
   const float b0 = EdgeFunction(px, py, c.x[1], c.y[1], c.x[2], c.y[2]) / c.area;
   const float b1 = EdgeFunction(px, py, c.x[2], c.y[2], c.x[0], c.y[0]) / c.area;
   const float b2 = 1.0f - b0 - b1;
   const float z = b0 * c.z[0] + b1 * c.z[1] + b2 * c.z[2];
-  const int64_t pixel = static_cast<int64_t>(row) * target.width + column;
+  const int64_t pixel = static_cast<int64_t>(row) * width + column;
   // Written so that a z that is not a number fails.
-  if (!(z >= -1.0f && z <= 1.0f && z <= target.z_buffer[pixel])) return;
-  target.barycentric[3 * pixel] = b0;
-  target.barycentric[3 * pixel + 1] = b1;
-  target.barycentric[3 * pixel + 2] = b2;
-  target.triangle_ids[pixel] = id;
-  target.z_buffer[pixel] = z;
+  if (!(z >= -1.0f && z <= 1.0f && z <= picture.z_buffer[pixel])) return;
+  picture.barycentric[3 * pixel] = b0;
+  picture.barycentric[3 * pixel + 1] = b1;
+  picture.barycentric[3 * pixel + 2] = b2;
+  picture.triangle_ids[pixel] = id;
+  picture.z_buffer[pixel] = z;
 }
 
+// An edge function at the centre of a pixel, and what it grows by per column and row.
 template <typename Wide>
-void DrawTriangle(const Corners& corners, int32_t id, const Box& box, const Target& target) {
-  FixedCorners<Wide> f;
-  for (int k = 0; k < 3; ++k) {  // Conversion truncates towards zero.
-    f.x[k] = static_cast<Wide>(corners.x[k] * static_cast<float>(kOne));
-    f.y[k] = static_cast<Wide>(corners.y[k] * static_cast<float>(kOne));
+struct Edge {
+  Wide at, per_column, per_row;
+
+  Edge(Wide px, Wide py, Wide ax, Wide ay, Wide bx, Wide by)
+      : at(EdgeFunction(px, py, ax, ay, bx, by)), per_column((by - ay) * kOne), per_row((ax - bx) * kOne) {}
+
+  void Negate() {
+    at = -at;
+    per_column = -per_column;
+    per_row = -per_row;
   }
-  if (EdgeFunction(f.x[2], f.y[2], f.x[0], f.y[0], f.x[1], f.y[1]) == 0) return;
+};
+
+// Draws the triangle v whose corners are x, y in fixed point.
+template <typename Wide>
+inline void DrawInBox(const int32_t* v, int32_t id, const Wide* x, const Wide* y, const Box& box, int width,
+                      const Picture& picture) {
+  const Wide px = static_cast<Wide>(box.left) * kOne + kHalf, py = static_cast<Wide>(box.bottom) * kOne + kHalf;
+  Edge<Wide> e0(px, py, x[1], y[1], x[2], y[2]), e1(px, py, x[2], y[2], x[0], y[0]), e2(px, py, x[0], y[0], x[1], y[1]);
+  const Wide area = e0.at + e1.at + e2.at;  // Doubled, wherever the pixel is. A centre is covered if no part of it is
+  if (area < 0) {                           // of the other sign.
+    e0.Negate();
+    e1.Negate();
+    e2.Negate();
+  }
+  if (area == 0) return;
+  if (box.left == box.right && box.bottom == box.top) {  // Most boxes of a dense mesh.
+    if ((e0.at | e1.at | e2.at) < 0) return;
+    const Corners corners(picture, v);
+    if (corners.area != 0.0f) DrawPixel(corners, id, box.left, box.bottom, width, picture);
+    return;
+  }
+  const Corners corners(picture, v);
+  if (corners.area == 0.0f) return;
   for (int row = box.bottom; row <= box.top; ++row) {
-    const Wide py = static_cast<Wide>(row) * kOne + kHalf;
+    Wide a = e0.at, b = e1.at, c = e2.at;
     for (int column = box.left; column <= box.right; ++column) {
-      const Wide px = static_cast<Wide>(column) * kOne + kHalf;
-      const Wide e0 = EdgeFunction(px, py, f.x[1], f.y[1], f.x[2], f.y[2]);
-      const Wide e1 = EdgeFunction(px, py, f.x[2], f.y[2], f.x[0], f.y[0]);
-      const Wide e2 = EdgeFunction(px, py, f.x[0], f.y[0], f.x[1], f.y[1]);
-      if ((e0 >= 0 && e1 >= 0 && e2 >= 0) || (e0 <= 0 && e1 <= 0 && e2 <= 0)) {
-        DrawPixel(corners, id, column, row, target);
-      }
+      if ((a | b | c) >= 0) DrawPixel(corners, id, column, row, width, picture);
+      a += e0.per_column;
+      b += e1.per_column;
+      c += e2.per_column;
     }
+    e0.at += e0.per_row;
+    e1.at += e1.per_row;
+    e2.at += e2.per_row;
+  }
+}
+
+// A triangle with a corner that is too far away for 64 bits, or is not finite.
+__attribute__((noinline)) void DrawLargeInBox(const int32_t* v, int32_t id, const Box& box, int width,
+                                              const Picture& picture) {
+  __int128 x[3], y[3];
+  for (int k = 0; k < 3; ++k) {
+    const ScreenVertex& corner = picture.screen[v[k]];
+    // Written so that what is not a number fails.
+    if (!(std::fabs(corner.x) <= kMaxPixel && std::fabs(corner.y) <= kMaxPixel)) return;
+    x[k] = static_cast<__int128>(corner.x * static_cast<float>(kOne));  // Conversion truncates towards zero.
+    y[k] = static_cast<__int128>(corner.y * static_cast<float>(kOne));
+  }
+  DrawInBox<__int128>(v, id, x, y, box, width, picture);
+}
+
+inline void Draw(const int32_t* v, int32_t id, const Box& box, int width, const Picture& picture) {
+  int64_t x[3], y[3];
+  for (int k = 0; k < 3; ++k) {
+    const ScreenVertex& corner = picture.screen[v[k]];
+    if (corner.fixed_x == kFarAway) return DrawLargeInBox(v, id, box, width, picture);
+    x[k] = corner.fixed_x;
+    y[k] = corner.fixed_y;
+  }
+  DrawInBox<int64_t>(v, id, x, y, box, width, picture);
+}
+
+// A triangle to be drawn. Some are gathered first, so that their corners are on the way from memory meanwhile.
+struct Found {
+  int32_t id;
+  int picture;
+  Box box;
+};
+constexpr int kMaxFound = 32;
+
+inline void DrawAll(const Found* found, int count, const int32_t* triangles, int width, const Picture* pictures) {
+  for (int i = 0; i < count; ++i) {
+    const Found& f = found[i];
+    Draw(triangles + 3 * static_cast<int64_t>(f.id), f.id, f.box, width, pictures[f.picture]);
   }
 }
 
@@ -158,24 +242,52 @@ inline bool IsIdValid(const Interpolation& input, int64_t pixel) {
   return id >= 0 && id < input.triangle_count;
 }
 
-// Adds one drawn pixel's share to the gradient; `df_dimage` is the pixel's.
-void AddPixelGradient(const Interpolation& input, const Weights& s, const float* df_dimage, float df_dalpha,
-                      const InterpolationGradient& gradient, float* df_dbarycentric) {
-  const int64_t channels = input.channels;
-  const float* a[3];
-  for (int k = 0; k < 3; ++k) a[k] = input.attributes + s.vertex[k] * channels;
-  float dp[3] = {0.0f, 0.0f, 0.0f};
-  float dalpha = df_dalpha;
-  for (int64_t c = 0; c < channels; ++c) {
-    const float dvalue = s.alpha * df_dimage[c];
-    dalpha += df_dimage[c] * (s.p[0] * a[0][c] + s.p[1] * a[1][c] + s.p[2] * a[2][c] - input.background[c]);
-    for (int k = 0; k < 3; ++k) {
-      dp[k] += dvalue * a[k][c];
-      gradient.df_dattributes[s.vertex[k] * channels + c] += s.p[k] * dvalue;
-    }
+inline float Clip(float value, float to) { return std::min(std::max(value, 0.0f), to); }
+
+// What a drawn pixel passes on: to its corrected weights and to its alpha.
+struct PixelGradient {
+  float dp[3];
+  float dalpha;
+};
+
+// Adds the share of kCount channels from `first` on; `df_dimage` is the pixel's.
+template <int kCount>
+inline void AddChannels(const Interpolation& input, const Weights& s, const float* df_dimage, int64_t first,
+                        const InterpolationGradient& gradient, PixelGradient* sums) {
+  float values[3][kCount], dvalues[kCount];  // All is read before anything is written.
+  for (int k = 0; k < 3; ++k) {
+    for (int c = 0; c < kCount; ++c) values[k][c] = input.attributes[s.vertex[k] * input.channels + first + c];
   }
+  for (int c = 0; c < kCount; ++c) {
+    const float background = input.background[first + c];
+    const float value = s.p[0] * values[0][c] + s.p[1] * values[1][c] + s.p[2] * values[2][c];
+    const float shown = s.alpha * value + (1.0f - s.alpha) * background;
+    const bool passes = (input.clip_to == 0.0f) | ((shown >= 0.0f) & (shown <= input.clip_to));
+    const float df = passes ? df_dimage[first + c] : 0.0f;
+    dvalues[c] = s.alpha * df;
+    sums->dalpha += df * (value - background);
+    for (int k = 0; k < 3; ++k) sums->dp[k] += dvalues[c] * values[k][c];
+    if (s.alpha != 1.0f) gradient.df_dbackground[first + c] += (1.0f - s.alpha) * df;
+  }
+  for (int k = 0; k < 3; ++k) {
+    float* out = gradient.df_dattributes + s.vertex[k] * input.channels + first;
+    for (int c = 0; c < kCount; ++c) out[c] += s.p[k] * dvalues[c];
+  }
+}
+
+// Adds one drawn pixel's share to the gradient; `df_dimage` is the pixel's. kChannels: known when compiled, or 0.
+template <int kChannels>
+inline void AddPixelGradient(const Interpolation& input, const Weights& s, const float* df_dimage, float df_dalpha,
+                             const InterpolationGradient& gradient, float* df_dbarycentric) {
+  PixelGradient sums = {{0.0f, 0.0f, 0.0f}, df_dalpha};
+  if (kChannels) {
+    AddChannels<kChannels ? kChannels : 1>(input, s, df_dimage, 0, gradient, &sums);
+  } else {
+    for (int64_t c = 0; c < input.channels; ++c) AddChannels<1>(input, s, df_dimage, c, gradient, &sums);
+  }
+  float* const dp = sums.dp;
   if (s.doubled >= 0.0f && s.doubled <= 1.0f) {
-    for (int k = 0; k < 3; ++k) dp[k] += 2.0f * dalpha;
+    for (int k = 0; k < 3; ++k) dp[k] += 2.0f * sums.dalpha;
   }
   const float through_sum = s.total >= kMinW ? dp[0] * s.p[0] + dp[1] * s.p[1] + dp[2] * s.p[2] : 0.0f;
   for (int k = 0; k < 3; ++k) {
@@ -183,6 +295,69 @@ void AddPixelGradient(const Interpolation& input, const Weights& s, const float*
     df_dbarycentric[k] = df_db;
     if (std::fabs(input.clip_w[s.vertex[k]]) >= kMinW) gradient.df_dclip_w[s.vertex[k]] -= df_db * s.p[k] * s.scale;
   }
+}
+
+// Returns whether the triangle id is in range.
+template <int kChannels>
+inline bool InterpolatePixel(const Interpolation& input, int64_t pixel, float* out, float* alpha) {
+  const int64_t channels = kChannels ? kChannels : input.channels;
+  if (IsDrawn(input.barycentric + 3 * pixel)) {
+    if (!IsIdValid(input, pixel)) return false;
+    const Weights s = CorrectWeights(input, pixel);
+    const float* a[3];
+    for (int k = 0; k < 3; ++k) a[k] = input.attributes + s.vertex[k] * channels;
+    *alpha = s.alpha;
+    for (int64_t c = 0; c < channels; ++c) {
+      const float value = s.p[0] * a[0][c] + s.p[1] * a[1][c] + s.p[2] * a[2][c];
+      out[c] = s.alpha * value + (1.0f - s.alpha) * input.background[c];
+    }
+  } else {
+    *alpha = 0.0f;
+    for (int64_t c = 0; c < channels; ++c) out[c] = input.background[c];
+  }
+  if (input.clip_to == 0.0f) return true;
+  for (int64_t c = 0; c < channels; ++c) out[c] = Clip(out[c], input.clip_to);
+  return true;
+}
+
+template <int kChannels>
+int64_t InterpolateChannels(const Interpolation& input, int64_t first, int64_t last, float* image, float* alphas) {
+  const int64_t channels = kChannels ? kChannels : input.channels;
+  for (int64_t row = first; row < last; ++row) {
+    int64_t place = input.Start(row);
+    for (int64_t pixel = row * input.width; pixel < (row + 1) * input.width; ++pixel, ++place) {
+      if (!InterpolatePixel<kChannels>(input, pixel, image + place * channels, alphas + place)) return pixel;
+    }
+  }
+  return -1;
+}
+
+// A pixel where nothing is drawn.
+inline void AddBackgroundGradient(const Interpolation& input, const float* df_dimage, double* df_dbackground) {
+  for (int64_t c = 0; c < input.channels; ++c) {
+    const float shown = input.background[c];
+    if (input.clip_to == 0.0f || (shown >= 0.0f && shown <= input.clip_to)) df_dbackground[c] += df_dimage[c];
+  }
+}
+
+template <int kChannels>
+int64_t ChannelsGradient(const Interpolation& input, const InterpolationGradient& gradient) {
+  const int64_t channels = kChannels ? kChannels : input.channels;
+  for (int64_t row = 0; row < input.height; ++row) {
+    int64_t place = input.Start(row);
+    for (int64_t pixel = row * input.width; pixel < (row + 1) * input.width; ++pixel, ++place) {
+      const float* df_dimage = gradient.df_dimage + place * channels;
+      if (!IsDrawn(input.barycentric + 3 * pixel)) {
+        AddBackgroundGradient(input, df_dimage, gradient.df_dbackground);
+        continue;
+      }
+      if (!IsIdValid(input, pixel)) return pixel;
+      const Weights s = CorrectWeights(input, pixel);
+      AddPixelGradient<kChannels>(input, s, df_dimage, gradient.df_dalphas[place], gradient,
+                                  gradient.df_dbarycentric + 3 * pixel);
+    }
+  }
+  return -1;
 }
 
 }  // namespace
@@ -200,9 +375,10 @@ void ProjectVertices(const float* vertices, int64_t count, const float* matrix, 
   }
 }
 
+FOR_EACH_PROCESSOR
 void ProjectGradient(const float* vertices, int64_t count, const float* matrix, const float* df_ddevice,
                      const float* df_dclip_w, float* df_dvertices, float* df_dmatrix) {
-  double sums[16] = {0.0};
+  Doubles sums[4] = {};
   const float* m = matrix;
   for (int64_t i = 0; i < count; ++i) {
     const float* df = df_ddevice + 3 * i;
@@ -225,65 +401,64 @@ void ProjectGradient(const float* vertices, int64_t count, const float* matrix, 
     for (int k = 0; k < 3; ++k) {
       out[k] = m[k] * df_dclip[0] + m[4 + k] * df_dclip[1] + m[8 + k] * df_dclip[2] + m[12 + k] * df_dclip[3];
     }
-    for (int r = 0; r < 4; ++r) {
-      for (int k = 0; k < 4; ++k) sums[4 * r + k] += static_cast<double>(df_dclip[r]) * point[k];
-    }
+    const Doubles place = {point[0], point[1], point[2], 1.0};
+    for (int r = 0; r < 4; ++r) sums[r] += static_cast<double>(df_dclip[r]) * place;
   }
-  for (int k = 0; k < 16; ++k) df_dmatrix[k] = ToFloat(sums[k]);
+  for (int k = 0; k < 16; ++k) df_dmatrix[k] = ToFloat(sums[k / 4][k % 4]);
 }
 
-void TransformToScreen(const float* vertices, int64_t count, int width, int height, ScreenVertex* screen,
+void TransformToScreen(const float* vertices, int64_t count, int width, int height, int picture, ScreenVertex* screen,
                        CentreBounds* bounds) {
   const double half_width = 0.5 * width;
   const double half_height = 0.5 * height;
+  const int x_place = picture, y_place = kPictures + picture;
   for (int64_t i = 0; i < count; ++i) {
     const float x = static_cast<float>((vertices[3 * i] + 1.0) * half_width);
     const float y = static_cast<float>((vertices[3 * i + 1] + 1.0) * half_height);
-    screen[i].x = x;
-    screen[i].y = y;
-    BoundCentres(x, width, &bounds[i].first_x, &bounds[i].minus_last_x);
-    BoundCentres(y, height, &bounds[i].first_y, &bounds[i].minus_last_y);
+    const bool is_near = std::fabs(x) <= kMaxFastPixel && std::fabs(y) <= kMaxFastPixel;
+    screen[i] = {x, y, is_near ? static_cast<int32_t>(x * static_cast<float>(kOne)) : kFarAway,
+                 is_near ? static_cast<int32_t>(y * static_cast<float>(kOne)) : 0};
+    BoundCentres(x, width, &bounds[i].first[x_place], &bounds[i].minus_last[x_place]);
+    BoundCentres(y, height, &bounds[i].first[y_place], &bounds[i].minus_last[y_place]);
   }
 }
 
-void RasterizeRows(const Mesh& mesh, const ScreenVertex* screen, const CentreBounds* bounds, int width,
-                   int first_row, int last_row, float* barycentric, int32_t* triangle_ids, float* z_buffer) {
+void LeaveOut(int64_t count, int picture, CentreBounds* bounds) {
+  for (int64_t i = 0; i < count; ++i) {
+    for (const int place : {picture, kPictures + picture}) bounds[i].first[place] = bounds[i].minus_last[place] = 1;
+  }
+}
+
+void RasterizeRows(const int32_t* triangles, int64_t triangle_count, const CentreBounds* bounds,
+                   const Picture* pictures, int picture_count, int width, int first_row, int last_row) {
   const int64_t begin = static_cast<int64_t>(first_row) * width;
   const int64_t end = static_cast<int64_t>(last_row) * width;
-  std::fill(barycentric + 3 * begin, barycentric + 3 * end, 0.0f);
-  std::fill(triangle_ids + begin, triangle_ids + end, 0);
-  std::fill(z_buffer + begin, z_buffer + end, 1.0f);
-
-  const Target target = {barycentric, triangle_ids, z_buffer, width};
-  for (int64_t t = 0; t < mesh.triangle_count; ++t) {
-    const int32_t* v = mesh.triangles + 3 * t;
-    const FourShorts least = Least(Least(Load(bounds[v[0]]), Load(bounds[v[1]])), Load(bounds[v[2]]));
-    Box box = {least[0], -least[2], least[1], -least[3]};
-    // Most triangles of a dense mesh lie between pixel centres and end here. '&': one branch, not two.
-    if ((box.left > box.right) | (box.bottom > box.top)) continue;
-    box.bottom = std::max(box.bottom, first_row);
-    box.top = std::min(box.top, last_row - 1);
-    if (box.bottom > box.top) continue;
-
-    Corners corners;
-    float largest = 0.0f;
-    bool is_finite = true;
-    for (int k = 0; k < 3; ++k) {
-      corners.x[k] = screen[v[k]].x;
-      corners.y[k] = screen[v[k]].y;
-      corners.z[k] = mesh.vertices[3 * static_cast<int64_t>(v[k]) + 2];
-      largest = std::max(largest, std::max(std::fabs(corners.x[k]), std::fabs(corners.y[k])));
-      is_finite = is_finite && std::isfinite(corners.x[k]) && std::isfinite(corners.y[k]);
-    }
-    if (!is_finite || largest > kMaxPixel) continue;
-    corners.area = EdgeFunction(corners.x[2], corners.y[2], corners.x[0], corners.y[0], corners.x[1], corners.y[1]);
-    if (corners.area == 0.0f) continue;
-    if (largest <= kMaxFastPixel) {
-      DrawTriangle<int64_t>(corners, static_cast<int32_t>(t), box, target);
-    } else {
-      DrawTriangle<__int128>(corners, static_cast<int32_t>(t), box, target);
-    }
+  for (int p = 0; p < picture_count; ++p) {
+    std::fill(pictures[p].barycentric + 3 * begin, pictures[p].barycentric + 3 * end, 0.0f);
+    std::fill(pictures[p].triangle_ids + begin, pictures[p].triangle_ids + end, 0);
+    std::fill(pictures[p].z_buffer + begin, pictures[p].z_buffer + end, 1.0f);
   }
+  Found found[kMaxFound];
+  int count = 0;
+  for (int64_t t = 0; t < triangle_count; ++t) {
+    const int32_t* v = triangles + 3 * t;
+    const Boxes boxes(bounds[v[0]], bounds[v[1]], bounds[v[2]]);
+    // Most triangles of a dense mesh lie between pixel centres in all pictures and end here.
+    const uint64_t empty = boxes.Empty();
+    if (empty == ~static_cast<uint64_t>(0)) continue;
+    for (int p = 0; p < picture_count; ++p) {
+      if (empty >> (16 * p) & 1) continue;
+      const Box box = {boxes.first[p], -boxes.minus_last[p], std::max<int>(boxes.first[kPictures + p], first_row),
+                       std::min<int>(-boxes.minus_last[kPictures + p], last_row - 1)};
+      if (box.bottom > box.top) continue;
+      for (int k = 0; k < 3; ++k) __builtin_prefetch(&pictures[p].screen[v[k]]);
+      found[count++] = {static_cast<int32_t>(t), p, box};
+    }
+    if (count <= kMaxFound - kPictures) continue;
+    DrawAll(found, count, triangles, width, pictures);
+    count = 0;
+  }
+  DrawAll(found, count, triangles, width, pictures);
 }
 
 int64_t RasterizeGradient(const Mesh& mesh, const float* barycentric, const int32_t* triangle_ids,
@@ -319,49 +494,18 @@ int64_t RasterizeGradient(const Mesh& mesh, const float* barycentric, const int3
   return -1;
 }
 
-int64_t InterpolatePixels(const Interpolation& input, int64_t first, int64_t last, float* image, float* alphas) {
-  const int64_t channels = input.channels;
-  for (int64_t pixel = first; pixel < last; ++pixel) {
-    float* out = image + pixel * channels;
-    if (!IsDrawn(input.barycentric + 3 * pixel)) {
-      std::copy(input.background, input.background + channels, out);
-      alphas[pixel] = 0.0f;
-      continue;
-    }
-    if (!IsIdValid(input, pixel)) return pixel;
-    const Weights s = CorrectWeights(input, pixel);
-    const float* a0 = input.attributes + s.vertex[0] * channels;
-    const float* a1 = input.attributes + s.vertex[1] * channels;
-    const float* a2 = input.attributes + s.vertex[2] * channels;
-    alphas[pixel] = s.alpha;
-    for (int64_t c = 0; c < channels; ++c) {
-      const float value = s.p[0] * a0[c] + s.p[1] * a1[c] + s.p[2] * a2[c];
-      out[c] = s.alpha * value + (1.0f - s.alpha) * input.background[c];
-    }
-  }
-  return -1;
+int64_t InterpolateRows(const Interpolation& input, int64_t first, int64_t last, float* image, float* alphas) {
+  return input.channels == 3 ? InterpolateChannels<3>(input, first, last, image, alphas)
+                             : InterpolateChannels<0>(input, first, last, image, alphas);
 }
 
-int64_t InterpolateGradient(const Interpolation& input, int64_t pixel_count, const InterpolationGradient& gradient) {
+int64_t InterpolateGradient(const Interpolation& input, const InterpolationGradient& gradient) {
   const int64_t channels = input.channels;
-  std::fill(gradient.df_dbarycentric, gradient.df_dbarycentric + 3 * pixel_count, 0.0f);
+  std::fill(gradient.df_dbarycentric, gradient.df_dbarycentric + 3 * input.width * input.height, 0.0f);
   std::fill(gradient.df_dclip_w, gradient.df_dclip_w + input.vertex_count, 0.0f);
   std::fill(gradient.df_dattributes, gradient.df_dattributes + channels * input.vertex_count, 0.0f);
   std::fill(gradient.df_dbackground, gradient.df_dbackground + channels, 0.0);
-  for (int64_t pixel = 0; pixel < pixel_count; ++pixel) {
-    const float* df_dimage = gradient.df_dimage + pixel * channels;
-    float background_share = 1.0f;
-    if (IsDrawn(input.barycentric + 3 * pixel)) {
-      if (!IsIdValid(input, pixel)) return pixel;
-      const Weights s = CorrectWeights(input, pixel);
-      AddPixelGradient(input, s, df_dimage, gradient.df_dalphas[pixel], gradient,
-                       gradient.df_dbarycentric + 3 * pixel);
-      background_share = 1.0f - s.alpha;
-    }
-    if (background_share == 0.0f) continue;
-    for (int64_t c = 0; c < channels; ++c) gradient.df_dbackground[c] += background_share * df_dimage[c];
-  }
-  return -1;
+  return channels == 3 ? ChannelsGradient<3>(input, gradient) : ChannelsGradient<0>(input, gradient);
 }
 
 }  // namespace rasterizer

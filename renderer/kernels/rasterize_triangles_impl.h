@@ -15,15 +15,20 @@ namespace rasterizer {
 // Largest width and height. Within it and up to kMaxFastPixel no 64-bit product of fixed-point numbers overflows.
 constexpr int kMaxImageSize = 16384;
 
-// A vertex in pixels, and which pixel centres lie on either side of it.
+// A vertex in pixels from the lower left corner of the picture.
 struct ScreenVertex {
-  float x, y;  // Pixels from the lower left corner of the picture; rounded once to float32.
+  float x, y;                // Rounded once to float32.
+  int32_t fixed_x, fixed_y;  // In 16.16 fixed point, cut towards zero; fixed_x is kFarAway where that would overflow.
 };
+constexpr int32_t kFarAway = INT32_MIN;
 
-// The first column (row) whose centre is at or after the vertex, and minus the last one at or before it.
-// A triangle covers no pixel centre unless min(first) <= -min(minus_last): three element-wise minima decide.
+// Pictures of one mesh that are drawn side by side, so that one look at a triangle serves all of them.
+constexpr int kPictures = 4;
+
+// Of a vertex in each of the pictures, x then y: the first column (row) whose centre is at or after the vertex, and
+// minus the last one at or before it. A triangle covers no pixel centre unless min(first) <= -min(minus_last).
 struct CentreBounds {
-  int16_t first_x, first_y, minus_last_x, minus_last_y;
+  int16_t first[2 * kPictures], minus_last[2 * kPictures];
 };
 
 struct Mesh {
@@ -31,6 +36,15 @@ struct Mesh {
   const int32_t* triangles;  // [triangle_count, 3] indices into vertices, checked by the caller.
   int64_t vertex_count;
   int64_t triangle_count;
+};
+
+// One of the pictures drawn side by side.
+struct Picture {
+  const float* vertices;       // [vertex_count, 3] normalised device coordinates
+  const ScreenVertex* screen;  // [vertex_count]
+  float* barycentric;          // [height, width, 3]
+  int32_t* triangle_ids;       // [height, width]
+  float* z_buffer;             // [height, width]
 };
 
 // Projects vertices [count, 3] in world space by a row-major 4x4 matrix for column vectors.
@@ -42,19 +56,23 @@ void ProjectVertices(const float* vertices, int64_t count, const float* matrix, 
 void ProjectGradient(const float* vertices, int64_t count, const float* matrix, const float* df_ddevice,
                      const float* df_dclip_w, float* df_dvertices, float* df_dmatrix);
 
-// Viewport transform of `count` vertices [count, 3] into `screen` and `bounds`, [count] each.
-void TransformToScreen(const float* vertices, int64_t count, int width, int height, ScreenVertex* screen,
+// Viewport transform of `count` vertices [count, 3] of picture number `picture` (0 to kPictures - 1) into `screen` and
+// that picture's part of `bounds`, [count] each.
+void TransformToScreen(const float* vertices, int64_t count, int width, int height, int picture, ScreenVertex* screen,
                        CentreBounds* bounds);
 
-// Draws rows [first_row, last_row) of one picture.
-//   barycentric  [height, width, 3]: weights of the three vertices in the picture plane, not perspective-corrected
-//   triangle_ids [height, width]: the triangle seen; 0 where there is none (and for triangle 0)
-//   z_buffer     [height, width]: its depth, 1 where there is none
+// Sets the part of a picture that is not there: it covers nothing.
+void LeaveOut(int64_t count, int picture, CentreBounds* bounds);
+
+// Draws rows [first_row, last_row) of `picture_count` pictures of the same triangles.
+//   barycentric  : weights of the three vertices in the picture plane, not perspective-corrected
+//   triangle_ids : the triangle seen; 0 where there is none (and for triangle 0)
+//   z_buffer     : its depth, 1 where there is none
 // A centre on an edge is covered. Both windings are drawn. Of equal depths the later triangle wins. Depths beyond
 // [-1, 1] are not drawn. Triangles of zero area, or with a vertex that is not finite or more than 2^44 pixels away,
 // are skipped.
-void RasterizeRows(const Mesh& mesh, const ScreenVertex* screen, const CentreBounds* bounds, int width,
-                   int first_row, int last_row, float* barycentric, int32_t* triangle_ids, float* z_buffer);
+void RasterizeRows(const int32_t* triangles, int64_t triangle_count, const CentreBounds* bounds,
+                   const Picture* pictures, int picture_count, int width, int first_row, int last_row);
 
 // Gradient of a loss with respect to the vertices, given that with respect to `barycentric`; one whole picture.
 // x and y only, through the barycentric weights at fixed coverage; z gets 0. Pixels whose weights sum to less than 0.9
@@ -76,11 +94,18 @@ struct Interpolation {
   int64_t vertex_count;
   int64_t triangle_count;
   int64_t channels;
+  int64_t width;
+  int64_t height;
+  bool rows_down;    // Pictures made here have row 0 on top.
+  float clip_to;     // Their values are kept within 0 and this; 0: they are not.
+
+  // First pixel of the row made here that shows `row` of the barycentric picture.
+  int64_t Start(int64_t row) const { return (rows_down ? height - 1 - row : row) * width; }
 };
 
-// Perspective-correct attributes of pixels [first, last): image [pixel_count, channels], alphas [pixel_count].
+// Perspective-correct attributes of rows [first, last): image [pixel_count, channels], alphas [pixel_count].
 // Returns the first pixel whose triangle id is out of range, or -1.
-int64_t InterpolatePixels(const Interpolation& input, int64_t first, int64_t last, float* image, float* alphas);
+int64_t InterpolateRows(const Interpolation& input, int64_t first, int64_t last, float* image, float* alphas);
 
 struct InterpolationGradient {
   const float* df_dimage;    // [pixel_count, channels]
@@ -91,9 +116,9 @@ struct InterpolationGradient {
   double* df_dbackground;    // [channels], this picture's share
 };
 
-// Gradient of InterpolatePixels over one whole picture.
+// Gradient of InterpolateRows over one whole picture.
 // Returns the first pixel whose triangle id is out of range, or -1.
-int64_t InterpolateGradient(const Interpolation& input, int64_t pixel_count, const InterpolationGradient& gradient);
+int64_t InterpolateGradient(const Interpolation& input, const InterpolationGradient& gradient);
 
 }  // namespace rasterizer
 

@@ -6,29 +6,17 @@
 #include <string>
 #include <vector>
 
+#include "op_common.h"
 #include "rasterize_triangles_impl.h"
-#include "tensorflow/core/framework/op.h"
-#include "tensorflow/core/framework/op_kernel.h"
-#include "tensorflow/core/framework/shape_inference.h"
-#include "tensorflow/core/util/work_sharder.h"
 
 namespace rasterizer {
 
-namespace tf = tensorflow;
-using tf::int64;
-using tf::OpKernel;
-using tf::OpKernelConstruction;
-using tf::OpKernelContext;
-using tf::Status;
-using tf::Tensor;
-using tf::TensorShape;
-using tf::shape_inference::DimensionHandle;
-using tf::shape_inference::InferenceContext;
-using tf::shape_inference::ShapeHandle;
+using namespace op_common;
 
 namespace {
 
 constexpr int64 kMinBandPixels = 4096;  // Fewer pixels than this are not worth a second walk over the triangles.
+constexpr int64 kBlockVertices = 512;   // Vertices that one thread transforms at a time.
 
 // ---- shapes
 
@@ -85,19 +73,6 @@ Status InterpolateGradShape(InferenceContext* c) {
 
 // ---- argument checks
 
-// Checks that argument `name` has the shape `dims`, where -1 takes any size.
-Status CheckShape(const char* op, const char* name, const Tensor& tensor, const std::vector<int64>& dims) {
-  bool matches = tensor.dims() == static_cast<int>(dims.size());
-  std::string expected = "[";
-  for (size_t i = 0; i < dims.size(); ++i) {
-    matches = matches && (dims[i] < 0 || tensor.dim_size(i) == dims[i]);
-    expected += (i ? "," : "") + (dims[i] < 0 ? std::string("any") : std::to_string(dims[i]));
-  }
-  if (matches) return Status();
-  return tf::errors::InvalidArgument(op, ": ", name, " must have shape ", expected, "], got ",
-                                     tensor.shape().DebugString());
-}
-
 // One mesh or a batch of them: vertices [N, 3] or [B, N, 3], triangles [T, 3] shared by all or [B, T, 3].
 struct Geometry {
   bool batched;
@@ -119,22 +94,19 @@ struct Geometry {
   }
 };
 
-Status CheckIndices(const char* op, const Tensor& triangles, int64 vertex_count) {
-  const auto flat = triangles.flat<tf::int32>();
-  tf::uint32 largest = 0;  // A negative index becomes a large unsigned one.
-  for (int64 i = 0; i < flat.size(); ++i) largest = std::max(largest, static_cast<tf::uint32>(flat(i)));
-  if (flat.size() == 0 || largest < vertex_count) return Status();
-  int64 i = 0;
-  while (static_cast<tf::uint32>(flat(i)) < vertex_count) ++i;
+Status CheckIndices(const char* op, OpKernelContext* context, const Tensor& triangles, int64 vertex_count) {
+  const int64 i = FirstBadIndex(context, triangles, vertex_count);
+  if (i < 0) return Status();
   const int64 count = triangles.dim_size(triangles.dims() - 2);
   const std::string where = triangles.dims() == 3 ? std::to_string(i / 3 / count) + "," : "";
-  return tf::errors::InvalidArgument(op, ": triangles[", where, i / 3 % count, ",", i % 3, "] is ", flat(i),
-                                     ", but there are ", vertex_count, " vertices: expected 0 to ", vertex_count - 1);
+  return tf::errors::InvalidArgument(op, ": triangles[", where, i / 3 % count, ",", i % 3, "] is ",
+                                     triangles.flat<tf::int32>()(i), ", but there are ", vertex_count,
+                                     " vertices: expected 0 to ", vertex_count - 1);
 }
 
 // `vertices` may be any tensor [(B,) N, ...] that tells batch and vertex count.
-Status CheckGeometry(const char* op, const char* name, const Tensor& vertices, int rank, const Tensor& triangles,
-                     Geometry* g) {
+Status CheckGeometry(const char* op, OpKernelContext* context, const char* name, const Tensor& vertices, int rank,
+                     const Tensor& triangles, Geometry* g) {
   const bool batched = vertices.dims() == rank + 1;
   if (vertices.dims() != rank && !batched) {
     return tf::errors::InvalidArgument(op, ": ", name, " must have ", rank, " dimensions (one mesh) or ", rank + 1,
@@ -154,7 +126,7 @@ Status CheckGeometry(const char* op, const char* name, const Tensor& vertices, i
     return tf::errors::InvalidArgument(op, ": at most 2^31-1 vertices and triangles, got ", g->vertex_count, " and ",
                                        g->triangle_count);
   }
-  return CheckIndices(op, triangles, g->vertex_count);
+  return CheckIndices(op, context, triangles, g->vertex_count);
 }
 
 Status ReadSize(const char* op, const char* name, const Tensor& tensor, int* size) {
@@ -173,44 +145,52 @@ Status CheckId(const char* op, const Tensor& triangle_ids, int64 wrong, int64 tr
                                      triangle_count - 1);
 }
 
-template <typename Work>
-void RunSharded(OpKernelContext* context, int64 total, int64 cost, const Work& work) {
-  const auto& workers = *context->device()->tensorflow_cpu_worker_threads();
-  tf::Shard(workers.num_threads, workers.workers, total, cost, work);
-}
-
-const float* Floats(const Tensor& tensor) { return tensor.flat<float>().data(); }
-
 }  // namespace
 
 // ---- kernels
 
+// How many of `all` vertices an op with the attribute `count` is about: -1 stands for all.
+Status ReadCount(const char* op, int64 count, int64 all, int64* wanted) {
+  *wanted = count < 0 ? all : count;
+  if (*wanted <= all) return Status();
+  return tf::errors::InvalidArgument(op, ": count is ", count, ", but there are ", all, " vertices");
+}
+
 class ProjectVerticesOp : public OpKernel {
  public:
-  explicit ProjectVerticesOp(OpKernelConstruction* context) : OpKernel(context) {}
+  explicit ProjectVerticesOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("count", &count_));
+  }
 
   void Compute(OpKernelContext* context) override {
     static const char* const kOp = "ProjectVertices";
     const Tensor& vertices = context->input(0);
     const Tensor& matrices = context->input(1);
     OP_REQUIRES_OK(context, CheckShape(kOp, "vertices", vertices, {-1, -1, 3}));
-    const int64 batch = vertices.dim_size(0), count = vertices.dim_size(1);
+    const int64 batch = vertices.dim_size(0), all = vertices.dim_size(1);
+    int64 count;
+    OP_REQUIRES_OK(context, ReadCount(kOp, count_, all, &count));
     OP_REQUIRES_OK(context, CheckShape(kOp, "projection_matrices", matrices, {batch, 4, 4}));
     Tensor *device, *clip_w;
-    OP_REQUIRES_OK(context, context->allocate_output(0, vertices.shape(), &device));
+    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({batch, count, 3}), &device));
     OP_REQUIRES_OK(context, context->allocate_output(1, TensorShape({batch, count}), &clip_w));
-    RunSharded(context, batch, 10 * count, [&](int64 first, int64 last) {
+    RunSharded(context, batch, 12 * count, [&](int64 first, int64 last) {
       for (int64 i = first; i < last; ++i) {
-        ProjectVertices(Floats(vertices) + 3 * i * count, count, Floats(matrices) + 16 * i,
-                        device->flat<float>().data() + 3 * i * count, clip_w->flat<float>().data() + i * count);
+        ProjectVertices(Floats(vertices) + 3 * i * all, count, Floats(matrices) + 16 * i,
+                        Floats(device) + 3 * i * count, Floats(clip_w) + i * count);
       }
     });
   }
+
+ private:
+  int64 count_;
 };
 
 class ProjectVerticesGradOp : public OpKernel {
  public:
-  explicit ProjectVerticesGradOp(OpKernelConstruction* context) : OpKernel(context) {}
+  explicit ProjectVerticesGradOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("count", &count_));
+  }
 
   void Compute(OpKernelContext* context) override {
     static const char* const kOp = "ProjectVerticesGrad";
@@ -219,23 +199,48 @@ class ProjectVerticesGradOp : public OpKernel {
     const Tensor& df_ddevice = context->input(2);
     const Tensor& df_dclip_w = context->input(3);
     OP_REQUIRES_OK(context, CheckShape(kOp, "vertices", vertices, {-1, -1, 3}));
-    const int64 batch = vertices.dim_size(0), count = vertices.dim_size(1);
+    const int64 batch = vertices.dim_size(0), all = vertices.dim_size(1);
+    int64 count;
+    OP_REQUIRES_OK(context, ReadCount(kOp, count_, all, &count));
     OP_REQUIRES_OK(context, CheckShape(kOp, "projection_matrices", matrices, {batch, 4, 4}));
     OP_REQUIRES_OK(context, CheckShape(kOp, "df_ddevice", df_ddevice, {batch, count, 3}));
     OP_REQUIRES_OK(context, CheckShape(kOp, "df_dclip_w", df_dclip_w, {batch, count}));
     Tensor *df_dvertices, *df_dmatrices;
     OP_REQUIRES_OK(context, context->allocate_output(0, vertices.shape(), &df_dvertices));
     OP_REQUIRES_OK(context, context->allocate_output(1, matrices.shape(), &df_dmatrices));
-    RunSharded(context, batch, 10 * count, [&](int64 first, int64 last) {
+    RunSharded(context, batch, 20 * count, [&](int64 first, int64 last) {
       for (int64 i = first; i < last; ++i) {
-        ProjectGradient(Floats(vertices) + 3 * i * count, count, Floats(matrices) + 16 * i,
-                        Floats(df_ddevice) + 3 * i * count, Floats(df_dclip_w) + i * count,
-                        df_dvertices->flat<float>().data() + 3 * i * count,
-                        df_dmatrices->flat<float>().data() + 16 * i);
+        float* out = Floats(df_dvertices) + 3 * i * all;
+        ProjectGradient(Floats(vertices) + 3 * i * all, count, Floats(matrices) + 16 * i,
+                        Floats(df_ddevice) + 3 * i * count, Floats(df_dclip_w) + i * count, out,
+                        Floats(df_dmatrices) + 16 * i);
+        std::fill(out + 3 * count, out + 3 * all, 0.0f);
       }
     });
   }
+
+ private:
+  int64 count_;
 };
+
+// How the pictures of a batch are put together to be drawn side by side.
+struct Groups {
+  int64 pictures;  // in a group, the last may have fewer
+  int64 count;
+
+  int64 First(int64 group) const { return group * pictures; }
+  int Pictures(const Geometry& g, int64 group) const {
+    return static_cast<int>(std::min(pictures, g.batch - First(group)));
+  }
+  int64 Blocks(const Geometry& g) const { return (g.vertex_count + kBlockVertices - 1) / kBlockVertices; }
+};
+
+// As many groups as threads, if that makes sense; pictures that have triangles of their own stay alone.
+Groups GroupsOf(const Geometry& g, int64 threads) {
+  const int64 most = g.shared_triangles ? kPictures : 1;
+  const int64 pictures = std::max<int64>(1, std::min(most, (g.batch + threads - 1) / threads));
+  return {pictures, (g.batch + pictures - 1) / pictures};
+}
 
 class RasterizeTrianglesOp : public OpKernel {
  public:
@@ -247,7 +252,7 @@ class RasterizeTrianglesOp : public OpKernel {
     const Tensor& triangles = context->input(1);
     Geometry g;
     int width, height;
-    OP_REQUIRES_OK(context, CheckGeometry(kOp, "vertices", vertices, 2, triangles, &g));
+    OP_REQUIRES_OK(context, CheckGeometry(kOp, context, "vertices", vertices, 2, triangles, &g));
     OP_REQUIRES_OK(context, CheckShape(kOp, "vertices", vertices, g.Dims({-1, 3})));
     OP_REQUIRES_OK(context, ReadSize(kOp, "image_width", context->input(2), &width));
     OP_REQUIRES_OK(context, ReadSize(kOp, "image_height", context->input(3), &height));
@@ -256,30 +261,44 @@ class RasterizeTrianglesOp : public OpKernel {
     OP_REQUIRES_OK(context, context->allocate_output(1, g.Shape({height, width}), &triangle_ids));
     OP_REQUIRES_OK(context, context->allocate_output(2, g.Shape({height, width}), &z_buffer));
 
-    const int64 all = g.batch * g.vertex_count;
-    std::unique_ptr<ScreenVertex[]> screen(new ScreenVertex[all]);
-    std::unique_ptr<CentreBounds[]> bounds(new CentreBounds[all]);
-    RunSharded(context, all, 20, [&](int64 first, int64 last) {
-      TransformToScreen(Floats(vertices) + 3 * first, last - first, width, height, &screen[first], &bounds[first]);
+    const Groups groups = GroupsOf(g, NumThreads(context));
+    const std::unique_ptr<ScreenVertex[]> screen(new ScreenVertex[g.batch * g.vertex_count]);
+    const std::unique_ptr<CentreBounds[]> bounds(new CentreBounds[groups.count * g.vertex_count]);
+    RunSharded(context, groups.count * groups.Blocks(g), 20 * groups.pictures * kBlockVertices,
+               [&](int64 first, int64 last) {
+      for (int64 i = first; i < last; ++i) {
+        const int64 group = i / groups.Blocks(g), start = i % groups.Blocks(g) * kBlockVertices;
+        const int64 count = std::min(kBlockVertices, g.vertex_count - start);
+        CentreBounds* const out = &bounds[group * g.vertex_count + start];
+        for (int p = 0; p < kPictures; ++p) {
+          const int64 at = (groups.First(group) + p) * g.vertex_count + start;
+          if (p < groups.Pictures(g, group)) {
+            TransformToScreen(Floats(vertices) + 3 * at, count, width, height, p, &screen[at], out);
+          } else {
+            LeaveOut(count, p, out);
+          }
+        }
+      }
     });
 
-    // A picture is cut into bands of rows only where there are more threads than pictures: each band walks over all
-    // triangles again. Pixels do not depend on the cut.
-    const int64 threads = context->device()->tensorflow_cpu_worker_threads()->num_threads;
+    // Pictures are cut into bands of rows only where there are more threads than groups: each band walks over all
+    // triangles again. Pixels depend neither on the bands nor on the groups.
     const int64 pixels = static_cast<int64>(width) * height;
-    const int64 wanted = g.batch > 0 ? (threads + g.batch - 1) / g.batch : 1;
+    const int64 wanted = groups.count > 0 ? (NumThreads(context) + groups.count - 1) / groups.count : 1;
     const int64 bands = std::max<int64>(1, std::min<int64>({wanted, pixels / kMinBandPixels, height}));
-    const int64 cost = 4 * g.triangle_count + 10 * pixels / bands;
-    RunSharded(context, g.batch * bands, cost, [&](int64 first, int64 last) {
+    const int64 cost = 10 * g.triangle_count + 20 * groups.pictures * pixels / bands;
+    RunSharded(context, groups.count * bands, cost, [&](int64 first, int64 last) {
       for (int64 i = first; i < last; ++i) {
-        const int64 image = i / bands, band = i % bands, start = image * g.vertex_count;
-        const Mesh mesh = {Floats(vertices) + 3 * start, g.TrianglesOf(triangles, image), g.vertex_count,
-                           g.triangle_count};
-        RasterizeRows(mesh, &screen[start], &bounds[start], width, static_cast<int>(height * band / bands),
-                      static_cast<int>(height * (band + 1) / bands),
-                      barycentric->flat<float>().data() + 3 * image * pixels,
-                      triangle_ids->flat<tf::int32>().data() + image * pixels,
-                      z_buffer->flat<float>().data() + image * pixels);
+        const int64 group = i / bands, band = i % bands, image = groups.First(group);
+        Picture pictures[kPictures];
+        for (int p = 0; p < groups.Pictures(g, group); ++p) {
+          const int64 start = (image + p) * g.vertex_count, corner = (image + p) * pixels;
+          pictures[p] = {Floats(vertices) + 3 * start, &screen[start], Floats(barycentric) + 3 * corner,
+                         triangle_ids->flat<tf::int32>().data() + corner, Floats(z_buffer) + corner};
+        }
+        RasterizeRows(g.TrianglesOf(triangles, image), g.triangle_count, &bounds[group * g.vertex_count], pictures,
+                      groups.Pictures(g, group), width, static_cast<int>(height * band / bands),
+                      static_cast<int>(height * (band + 1) / bands));
       }
     });
   }
@@ -297,7 +316,7 @@ class RasterizeTrianglesGradOp : public OpKernel {
     const Tensor& triangle_ids = context->input(3);
     const Tensor& df_dbarycentric = context->input(4);
     Geometry g;
-    OP_REQUIRES_OK(context, CheckGeometry(kOp, "vertices", vertices, 2, triangles, &g));
+    OP_REQUIRES_OK(context, CheckGeometry(kOp, context, "vertices", vertices, 2, triangles, &g));
     OP_REQUIRES_OK(context, CheckShape(kOp, "vertices", vertices, g.Dims({-1, 3})));
     OP_REQUIRES_OK(context, CheckShape(kOp, "barycentric", barycentric, g.Dims({-1, -1, 3})));
     const int64 height = barycentric.dim_size(g.batched), width = barycentric.dim_size(g.batched + 1);
@@ -330,6 +349,14 @@ struct InterpolationInputs {
   const Tensor *barycentric, *triangle_ids, *triangles, *clip_w, *attributes, *background;
   Geometry g;
   int64 height, width, channels;
+  bool rows_down;
+  float clip_to;
+
+  // The attributes, read once.
+  Status Configure(OpKernelConstruction* context) {
+    TF_RETURN_IF_ERROR(context->GetAttr("rows_down", &rows_down));
+    return context->GetAttr("clip_to", &clip_to);
+  }
 
   Status Read(const char* op, OpKernelContext* context) {
     barycentric = &context->input(0);
@@ -338,7 +365,7 @@ struct InterpolationInputs {
     clip_w = &context->input(3);
     attributes = &context->input(4);
     background = &context->input(5);
-    TF_RETURN_IF_ERROR(CheckGeometry(op, "attributes", *attributes, 2, *triangles, &g));
+    TF_RETURN_IF_ERROR(CheckGeometry(op, context, "attributes", *attributes, 2, *triangles, &g));
     channels = attributes->dim_size(g.batched + 1);
     TF_RETURN_IF_ERROR(CheckShape(op, "clip_w", *clip_w, g.Dims({g.vertex_count})));
     TF_RETURN_IF_ERROR(CheckShape(op, "barycentric", *barycentric, g.Dims({-1, -1, 3})));
@@ -361,44 +388,54 @@ struct InterpolationInputs {
     input.vertex_count = g.vertex_count;
     input.triangle_count = g.triangle_count;
     input.channels = channels;
+    input.width = width;
+    input.height = height;
+    input.rows_down = rows_down;
+    input.clip_to = clip_to;
     return input;
   }
 };
 
 class InterpolateAttributesOp : public OpKernel {
  public:
-  explicit InterpolateAttributesOp(OpKernelConstruction* context) : OpKernel(context) {}
+  explicit InterpolateAttributesOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, inputs_.Configure(context));
+  }
 
   void Compute(OpKernelContext* context) override {
     static const char* const kOp = "InterpolateAttributes";
-    InterpolationInputs in;
+    InterpolationInputs in = inputs_;
     OP_REQUIRES_OK(context, in.Read(kOp, context));
     Tensor *image, *alphas;
     OP_REQUIRES_OK(context, context->allocate_output(0, in.g.Shape({in.height, in.width, in.channels}), &image));
     OP_REQUIRES_OK(context, context->allocate_output(1, in.g.Shape({in.height, in.width, 1}), &alphas));
     const int64 pixels = in.Pixels();
-    float* const out = image->flat<float>().data();
-    float* const alpha_out = alphas->flat<float>().data();
     std::atomic<int64> wrong(-1);
-    RunSharded(context, in.g.batch * in.height, in.width * (10 + 2 * in.channels), [&](int64 first, int64 last) {
-      for (int64 row = first; row < last; ++row) {
-        const int64 i = row / in.height, begin = row % in.height * in.width;
-        const int64 bad = InterpolatePixels(in.Of(i), begin, begin + in.width, out + i * pixels * in.channels,
-                                            alpha_out + i * pixels);
+    RunSharded(context, in.g.batch * in.height, in.width * (20 + 5 * in.channels), [&](int64 first, int64 last) {
+      while (first < last) {  // To the end of a picture.
+        const int64 i = first / in.height, row = first % in.height, end = std::min(in.height, row + last - first);
+        const int64 bad = InterpolateRows(in.Of(i), row, end, Floats(image) + i * pixels * in.channels,
+                                          Floats(alphas) + i * pixels);
         if (bad >= 0) wrong = i * pixels + bad;
+        first += end - row;
       }
     });
     OP_REQUIRES_OK(context, CheckId(kOp, *in.triangle_ids, wrong, in.g.triangle_count));
   }
+
+ private:
+  InterpolationInputs inputs_;
 };
 
 class InterpolateAttributesGradOp : public OpKernel {
  public:
-  explicit InterpolateAttributesGradOp(OpKernelConstruction* context) : OpKernel(context) {}
+  explicit InterpolateAttributesGradOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, inputs_.Configure(context));
+  }
 
   void Compute(OpKernelContext* context) override {
     static const char* const kOp = "InterpolateAttributesGrad";
-    InterpolationInputs in;
+    InterpolationInputs in = inputs_;
     OP_REQUIRES_OK(context, in.Read(kOp, context));
     const Tensor& df_dimage = context->input(6);
     const Tensor& df_dalphas = context->input(7);
@@ -412,7 +449,7 @@ class InterpolateAttributesGradOp : public OpKernel {
     std::vector<double> background(in.g.batch * channels);
     std::atomic<int64> wrong(-1);
     // One picture per thread, and backgrounds added in order: the same bits for any number of threads.
-    RunSharded(context, in.g.batch, pixels * (20 + 5 * channels) + count * channels, [&](int64 first, int64 last) {
+    RunSharded(context, in.g.batch, pixels * (40 + 10 * channels) + count * channels, [&](int64 first, int64 last) {
       for (int64 i = first; i < last; ++i) {
         InterpolationGradient gradient;
         gradient.df_dimage = Floats(df_dimage) + i * pixels * channels;
@@ -421,7 +458,7 @@ class InterpolateAttributesGradOp : public OpKernel {
         gradient.df_dclip_w = out[1]->flat<float>().data() + i * count;
         gradient.df_dattributes = out[2]->flat<float>().data() + i * count * channels;
         gradient.df_dbackground = background.data() + i * channels;
-        const int64 bad = InterpolateGradient(in.Of(i), pixels, gradient);
+        const int64 bad = InterpolateGradient(in.Of(i), gradient);
         if (bad >= 0) wrong = i * pixels + bad;
       }
     });
@@ -432,6 +469,9 @@ class InterpolateAttributesGradOp : public OpKernel {
       out[3]->flat<float>()(c) = static_cast<float>(sum);
     }
   }
+
+ private:
+  InterpolationInputs inputs_;
 };
 
 // ---- registration
@@ -439,11 +479,15 @@ class InterpolateAttributesGradOp : public OpKernel {
 REGISTER_OP("ProjectVertices")
     .Input("vertices: float32")
     .Input("projection_matrices: float32")
+    .Attr("count: int = -1")
     .Output("device_coordinates: float32")
     .Output("clip_w: float32")
     .SetShapeFn([](InferenceContext* c) {
       ShapeHandle vertices, clip_w;
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 3, &vertices));
+      int64 count;
+      TF_RETURN_IF_ERROR(c->GetAttr("count", &count));
+      if (count >= 0) TF_RETURN_IF_ERROR(c->ReplaceDim(vertices, 1, c->MakeDim(count), &vertices));
       TF_RETURN_IF_ERROR(c->Subshape(vertices, 0, 2, &clip_w));
       c->set_output(0, vertices);
       c->set_output(1, clip_w);
@@ -455,6 +499,7 @@ REGISTER_OP("ProjectVerticesGrad")
     .Input("projection_matrices: float32")
     .Input("df_ddevice: float32")
     .Input("df_dclip_w: float32")
+    .Attr("count: int = -1")
     .Output("df_dvertices: float32")
     .Output("df_dmatrices: float32")
     .SetShapeFn([](InferenceContext* c) {
@@ -492,6 +537,8 @@ REGISTER_OP("InterpolateAttributes")
     .Input("clip_w: float32")
     .Input("attributes: float32")
     .Input("background: float32")
+    .Attr("rows_down: bool = false")
+    .Attr("clip_to: float = 0")
     .Output("image: float32")
     .Output("alphas: float32")
     .SetShapeFn(InterpolateShape);
@@ -505,6 +552,8 @@ REGISTER_OP("InterpolateAttributesGrad")
     .Input("background: float32")
     .Input("df_dimage: float32")
     .Input("df_dalphas: float32")
+    .Attr("rows_down: bool = false")
+    .Attr("clip_to: float = 0")
     .Output("df_dbarycentric: float32")
     .Output("df_dclip_w: float32")
     .Output("df_dattributes: float32")

@@ -1,0 +1,74 @@
+// What the TensorFlow ops here share: argument checks, buffers, threads.
+
+#ifndef RENDERER_KERNELS_OP_COMMON_H_
+#define RENDERER_KERNELS_OP_COMMON_H_
+
+#include <algorithm>
+#include <atomic>
+#include <string>
+#include <vector>
+
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/shape_inference.h"
+#include "tensorflow/core/util/work_sharder.h"
+
+namespace op_common {
+
+namespace tf = tensorflow;
+using tf::int64;
+using tf::OpKernel;
+using tf::OpKernelConstruction;
+using tf::OpKernelContext;
+using tf::Status;
+using tf::Tensor;
+using tf::TensorShape;
+using tf::shape_inference::DimensionHandle;
+using tf::shape_inference::InferenceContext;
+using tf::shape_inference::ShapeHandle;
+
+inline const float* Floats(const Tensor& tensor) { return tensor.flat<float>().data(); }
+inline float* Floats(Tensor* tensor) { return tensor->flat<float>().data(); }
+
+// Checks that argument `name` has the shape `dims`, where -1 takes any size.
+inline Status CheckShape(const char* op, const char* name, const Tensor& tensor, const std::vector<int64>& dims) {
+  bool matches = tensor.dims() == static_cast<int>(dims.size());
+  std::string expected = "[";
+  for (size_t i = 0; i < dims.size(); ++i) {
+    matches = matches && (dims[i] < 0 || tensor.dim_size(i) == dims[i]);
+    expected += (i ? "," : "") + (dims[i] < 0 ? std::string("any") : std::to_string(dims[i]));
+  }
+  if (matches) return Status();
+  return tf::errors::InvalidArgument(op, ": ", name, " must have shape ", expected, "], got ",
+                                     tensor.shape().DebugString());
+}
+
+inline int64 NumThreads(OpKernelContext* context) {
+  return context->device()->tensorflow_cpu_worker_threads()->num_threads;
+}
+
+// work(first, last) for parts of `total` things on TensorFlow's threads; cost: cycles of one thing.
+template <typename Work>
+void RunSharded(OpKernelContext* context, int64 total, int64 cost, const Work& work) {
+  const auto& workers = *context->device()->tensorflow_cpu_worker_threads();
+  tf::Shard(workers.num_threads, workers.workers, total, cost, work);
+}
+
+// Flat position of the first of `indices` that is not 0 to count - 1, or -1.
+inline int64 FirstBadIndex(OpKernelContext* context, const Tensor& indices, int64 count) {
+  const tf::int32* const values = indices.flat<tf::int32>().data();
+  std::atomic<bool> is_bad(false);
+  RunSharded(context, indices.NumElements(), 1, [&](int64 first, int64 last) {
+    tf::uint32 largest = 0;  // A negative index becomes a large unsigned one.
+    for (int64 i = first; i < last; ++i) largest = std::max(largest, static_cast<tf::uint32>(values[i]));
+    if (first < last && largest >= count) is_bad = true;
+  });
+  if (!is_bad) return -1;
+  int64 i = 0;
+  while (static_cast<tf::uint32>(values[i]) < count) ++i;
+  return i;
+}
+
+}  // namespace op_common
+
+#endif  // RENDERER_KERNELS_OP_COMMON_H_
