@@ -60,9 +60,8 @@ DEFAULTS = OrderedDict([
     ('face_model', None), ('experts', None), ('recon', None), ('inception', None), ('data_dir', None),
     ('resolution', None), ('num', 50000), ('pairs', 100000), ('subjects', 200), ('variations', 16), ('rate', None),
     ('batch', 8), ('seed', 1), ('cache', os.path.join(config.CACHE_DIR, 'metrics'))])
-_Options = namedtuple('_Options', list(DEFAULTS))
-_Options.__new__.__defaults__ = tuple(DEFAULTS.values())
-Options = _Options
+Options = namedtuple('Options', list(DEFAULTS))
+Options.__new__.__defaults__ = tuple(DEFAULTS.values())
 
 
 def choose(text):
