@@ -12,6 +12,7 @@ import config
 from dnnlib.util import UserError, run_main
 
 TEMPLATE_FILE = 'similarity_Lm3D_all.mat'
+WORLDS = ('real', 'synthetic')
 
 
 def parse_options(arguments=None):
@@ -25,13 +26,13 @@ def parse_options(arguments=None):
     add('--save_path', default='./data', metavar='DIR', help='where img/ and coeff/ go (default: %(default)s)')
     add('--detect', action='store_true',
         help='first detect the landmarks of photos that have none, with the package mtcnn (default: skip them)')
-    add('--face_model', default=config.FACE_MODEL_DIR, metavar='DIR',
-        help=f'face model, with {TEMPLATE_FILE} (default: %(default)s)')
+    add('--world', choices=WORLDS, default='real', help='whose face model and reconstruction network; kept in '
+        '<save_path>/world.json (default: %(default)s)')
+    add('--face_model', metavar='DIR',
+        help=f"face model, with {TEMPLATE_FILE} (default: the world's; real: {config.FACE_MODEL_DIR})")
     add('--weights', metavar='PATH',
-        help='reconstruction network: a checkpoint of R_Net (path without .index), or the .json table of another '
-             f"world's networks (default: the released one in {config.PRETRAINED_DIR})")
-    add('--world', default='real', help='name of the world the face model belongs to, kept in <save_path>/world.json '
-                                        '(default: %(default)s)')
+        help='reconstruction network: a checkpoint of R_Net (path without .index), or a .json table of networks '
+             f"(default: the world's; real: the released one in {config.PRETRAINED_DIR})")
     add('--batch', type=_positive, default=16, metavar='N', help='photos in a network run (default: %(default)s)')
     add('--workers', type=_positive, default=os.cpu_count() or 1, metavar='N',
         help='processes that decode, align and write (default: one per core)')
@@ -47,10 +48,17 @@ def _positive(text):
     return value
 
 
-def load_template(folder):
-    """The five-point 3-D template [5, 3] of the face model in `folder`, which is converted at its first use."""
+def load_template(world, folder=None):
+    """The five-point 3-D template [5, 3] of the world's face model, or of the one in `folder`.
+
+    A folder's face model is converted at its first use. Raises UserError.
+    """
     from preprocess import landmarks
     from renderer import face_model
+    if folder is None and world == 'synthetic':
+        from synthetic.face_model import template
+        return landmarks.five_points(template())
+    folder = folder or config.FACE_MODEL_DIR
     path = os.path.join(folder, TEMPLATE_FILE)
     if not os.path.exists(os.path.join(folder, face_model.MODEL_FILE)):
         face_model.convert_face_model(folder)
@@ -60,14 +68,17 @@ def load_template(folder):
     return landmarks.five_points(face_model.load_landmarks_3d(path))
 
 
-def recon_specs(weights):
-    """What --weights names, as training.perception wants it. Raises UserError when it is not there."""
+def recon_specs(world, weights=None):
+    """The world's networks, or what --weights names, as training.perception wants them. UserError: not there."""
     from training import perception
-    if weights is not None and weights.endswith('.json'):
+    from training.worlds import World
+    if weights is None:
+        specs = World(world).expert_specs()
+    elif weights.endswith('.json'):
         specs = perception.load_specs(weights)
     else:
         specs = perception.released_specs()
-        specs['recon'].weights = weights or specs['recon'].weights
+        specs['recon'].weights = weights
     perception.check_weights(specs, ('recon',))
     return specs
 
@@ -99,8 +110,8 @@ def run(options):
     try:
         if jobs:
             from training.perception import Reconstructor
-            template = load_template(options.face_model)
-            with Reconstructor(recon_specs(options.weights), options.batch) as reconstruct:
+            template = load_template(options.world, options.face_model)
+            with Reconstructor(recon_specs(options.world, options.weights), options.batch) as reconstruct:
                 pipeline.process(jobs, outcome, template, options.save_path, reconstruct, options.batch,
                                  options.workers)
     finally:
@@ -116,9 +127,9 @@ def main():
     if not os.path.isdir(options.lm_path) and not options.detect:
         raise UserError(f'--lm_path {options.lm_path}: no such folder; expected NAME.txt for each photo; --detect '
                         'makes them')
-    load_template(options.face_model)
+    load_template(options.world, options.face_model)
     if jobs or options.detect:
-        recon_specs(options.weights)
+        recon_specs(options.world, options.weights)
     world.write(options.save_path, options.world)
     if options.detect:
         detect(options)
