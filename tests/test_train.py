@@ -1,0 +1,514 @@
+"""train.py: options, errors, both stages on small worlds; a run that dies again and again equals one that does not."""
+
+import contextlib
+import gc
+import io
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import time
+import types
+
+import numpy as np
+import pytest
+
+import config as paths
+import train
+from dnnlib.util import EasyDict, UserError
+from tests.test_distributed import free_ports
+from tests.training_lives import FLAT, MINIBATCH, PER_LOOK, Lives, Place, read_stats, write_config
+from training import configs, schedule, snapshots
+from training.checkpoints import FOLDER as CHECKPOINTS
+from training.checkpoints import Checkpoints
+from vae.model import Decoders
+
+WAIT = 400      # seconds for a life to get anywhere, on a machine that does much else
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    return Place(tmp_path_factory.mktemp('training'))
+
+
+@pytest.fixture(scope='module')
+def lives():
+    return Lives()
+
+
+def _main(options):
+    """train.py in this process -> (exit code, what it printed)."""
+    printed, before = io.StringIO(), sys.argv
+    sys.argv = ['train.py'] + options
+    try:
+        with contextlib.redirect_stdout(printed):
+            return train.main(), printed.getvalue()
+    finally:
+        sys.argv = before
+
+
+@pytest.fixture(scope='module')
+def whole(place):
+    """Directory of a run that was never interrupted, and what it printed."""
+    code, printed = _main(place.options())
+    assert code == 0
+    return place.run_dir(0), printed
+
+
+# ---- options
+
+def _resolve(*arguments):
+    return train.resolve(train.parse_options(list(arguments)))
+
+
+def test_defaults_are_the_released_ones(place):
+    options = _resolve('--data_dir', place.dataset)
+    assert (options.stage, options.noise_dim, options.seed, options.total_kimg) == (1, 32, 1000, 15000)
+    assert options.weights == dict(w_id=3, w_lm=500, w_gamma=10, w_skin=20, w_exp_warp=10, w_gamma_change=10)
+    assert (options.config.resolution, options.result_dir) == (256, paths.RESULT_DIR)
+    assert json.loads(json.dumps(options))['config']['r1_gamma'] == 10
+
+
+def test_weight_of_landmarks_by_stage_unless_the_user_says(place, tmp_path):
+    snapshot = tmp_path / 'network-snapshot-015000.pkl'
+    snapshot.write_bytes(b'')
+    snapshots.write_world(str(snapshot), 'synthetic')
+    second = ['--stage', '2', '--run_id', str(snapshot), '--data_dir', place.dataset]
+    found = _resolve(*second)
+    assert (found.weights['w_lm'], found.start_kimg, found.total_kimg) == (100, 15000, 20000)
+    assert found.snapshot == str(snapshot) and found.world == 'synthetic'
+    assert _resolve(*second, '--w_lm', '500').weights['w_lm'] == 500
+    assert _resolve(*second, '--kimg', '10').start_kimg == 10
+    assert _resolve('--w_lm', '7', '--data_dir', place.dataset).weights['w_lm'] == 7
+
+
+@pytest.mark.parametrize('devices', [1, 2, 3, 4, 8])
+def test_ffhq256_is_the_released_schedule(devices):
+    assert configs.schedule_of(configs.load('ffhq256'), devices) == schedule.ffhq256(devices)
+
+
+@pytest.mark.parametrize('kimg,resolution,lod', [
+    (0, 8, 3), (40, 8, 3), (41, 16, 2 + 74 / 75), (115, 16, 2), (190, 16, 2), (191, 32, 1 + 249 / 250), (440, 32, 1),
+    (690, 32, 1), (690.1, 64, 1 - 0.1 / 175), (865, 64, 0), (1139, 64, 0)])
+def test_demo64_grows_as_planned(kimg, resolution, lod):
+    config = configs.load('demo64')
+    assert (configs.final_kimg(config, 1), configs.final_kimg(config, 2)) == (1040, 1140)
+    for devices, minibatch in ((1, 16), (3, 18), (4, 16)):
+        now = schedule.state_at(configs.schedule_of(config, devices), kimg * 1000)
+        assert (now.resolution, now.minibatch, now.learning_rate) == (resolution, minibatch, 0.002)
+        assert now.lod == pytest.approx(lod, abs=1e-6)
+
+
+def test_own_configurations(tmp_path):
+    path = write_config(str(tmp_path / 'mine.json'), tick_kimg_dict={'8': 2, '16': 3}, base='ffhq256')
+    config = configs.load(path)
+    assert (config.name, config.tick_kimg_dict, config.r1_gamma) == ('mine', {8: 2, 16: 3}, 10)
+    assert configs.from_options(EasyDict(json.loads(json.dumps(config)))) == config
+
+
+@pytest.mark.parametrize('content,message', [
+    ('{', 'cannot be read'), ('[1]', 'holds no table'), ('{"base": "ffhq"}', 'expected one of demo64, ffhq256'),
+    ('{"resolutoin": 32}', 'unknown resolutoin'), ('{"resolution": 48}', 'resolution is 48; expected a power of two'),
+    ('{"initial_resolution": 512}', 'at most "resolution"'), ('{"tick_kimg": "often"}', "tick_kimg is 'often'"),
+    ('{"grid": [3]}', r'grid is \[3\]'), ('{"minibatch": 0}', 'minibatch is 0')])
+def test_wrong_configurations_are_refused(tmp_path, content, message):
+    path = tmp_path / 'wrong.json'
+    path.write_text(content)
+    with pytest.raises(UserError, match='wrong.json.*' + message):
+        configs.load(str(path))
+
+
+@pytest.mark.parametrize('arguments,message', [
+    (['--config', 'ffhq512'], 'expected demo64 or ffhq256, or a .json file'),
+    (['--data_dir', 'no/such/data'], 'no such dataset folder'),
+    (['--stage', '2'], 'give --run_id'),
+    (['--stage', '2', '--run_id', '77', '--result_dir', 'DATA'], 'run 77: expected a directory'),
+    (['--stage', '2', '--run_id', 'DATA/some.pkl'], 'give --kimg'),
+    (['--kimg', '5'], 'belong to --stage 2'),
+    (['--total_kimg', '0'], 'were shown already'),
+    (['--world', 'real'], '--data_dir is of the synthetic world, --world is of the real world'),
+    (['--experts', 'FOREIGN'], '--data_dir is of the synthetic world, --experts is of the real world'),
+    (['--stage', '2', '--run_id', 'DATA/some.pkl', '--kimg', '5'], '--run_id is of the real world'),
+])
+def test_options_that_do_not_fit_are_refused(place, tmp_path, arguments, message):
+    (tmp_path / 'some.pkl').write_bytes(b'')
+    (tmp_path / 'foreign').mkdir()
+    (tmp_path / 'foreign' / 'world.json').write_text('{"world": "real"}')
+    places = {'DATA': str(tmp_path), 'FOREIGN': str(tmp_path / 'foreign')}
+    for name, path in places.items():
+        arguments = [x.replace(name, path) for x in arguments]
+    with pytest.raises(UserError, match=message):
+        _resolve(*(arguments if '--data_dir' in arguments else ['--data_dir', place.dataset] + arguments))
+
+
+@pytest.mark.parametrize('arguments', [['--seed', 'x'], ['--num_gpus', '-1'], ['--w_id', 'nan'], ['--stage', '3'],
+                                       ['--world', 'mars'], ['--total_kimg', 'inf']])
+def test_values_of_the_wrong_kind_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit):
+        train.parse_options(arguments)
+    assert f'argument {arguments[0]}: invalid' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('options,changes,message', [
+    (['--vae_weights', 'EMPTY'], {}, 'VAE weights of 4 factors'),
+    (['--experts', 'EMPTY'], {'full_resolution': 16}, 'no table of perception networks'),
+    (['--face_model', 'EMPTY'], {}, '01_MorphableModel.mat'),
+    ([], {'resolution': 32}, 'no file for the level'),
+    (['--num_gpus', '3'], {}, '--num_gpus 3'),
+])
+def test_what_is_missing_is_named_before_anything_is_written(place, tmp_path, options, changes, message):
+    options = [str(tmp_path) if x == 'EMPTY' else x for x in options]
+    results = str(tmp_path / 'results')
+    with pytest.raises(UserError, match=message):
+        _main(place.options('missing', **changes) + ['--result_dir', results] + options)
+    assert not os.path.exists(results)
+
+
+def test_dry_run_writes_nothing(place, tmp_path):
+    options = place.options('dry') + ['--result_dir', str(tmp_path / 'results'), '--cpu_devices', '3', '-n']
+    code, printed = _main(options)
+    assert code == 0 and not os.listdir(str(tmp_path))
+    assert '"w_lm": 500.0' in printed and 'resolution 8, minibatch 6' in printed and 'dry run' in printed
+
+
+# ---- resuming: options
+
+def test_resume_takes_the_options_of_the_run(place, whole):
+    name = os.path.basename(whole[0])
+    for run in (whole[0], name, '0', 'latest'):
+        options, run_dir = train.resume(train.parse_options(
+            ['--resume', run, '--result_dir', place.results, '--w_lm', '8', '--total_kimg', '9']))
+        assert run_dir == whole[0]
+        assert (options.total_kimg, options.weights['w_lm'], options.weights['w_id'], options.seed) == (9, 8, 3, 1000)
+        assert options.config == configs.load(os.path.join(place.folder, 'tiny.json'))
+
+
+@pytest.mark.parametrize('arguments,message', [
+    (['--resume', 'latest', '--result_dir', 'EMPTY'], 'no run in'),
+    (['--resume', 'EMPTY'], 'submit_config.json cannot be read'),
+    (['--resume', 'RUN', '--seed', '3', '--config', 'demo64'], 'leave out --config, --seed'),
+])
+def test_resume_refuses(tmp_path, whole, arguments, message):
+    arguments = [{'EMPTY': str(tmp_path), 'RUN': whole[0]}.get(x, x) for x in arguments]
+    with pytest.raises(UserError, match=message):
+        train.resume(train.parse_options(arguments))
+
+
+# ---- one whole life
+
+def test_what_a_run_leaves(whole, place):
+    run_dir, printed = whole
+    assert os.path.basename(run_dir) == '00000-sgan-tiny-cpu'
+    names = set(os.listdir(run_dir))
+    assert {'log.txt', 'config.txt', 'submit_config.json', 'submit_config.txt', 'run.txt', 'reals.png', 'stats.jsonl',
+            'fakes000000.png', 'network-snapshot-000000.pkl', 'network-final.pkl', 'network-final-world.json',
+            '_finished.txt', 'checkpoints', 'vae'} <= names
+    assert not [name for name in names if name.startswith('.')]
+    with open(os.path.join(run_dir, 'submit_config.json')) as file:
+        assert json.load(file)['data_dir'] == place.dataset
+    with open(os.path.join(run_dir, 'log.txt')) as file:
+        log = file.read()
+    assert 'tick 25 ' in log and 'tick 26' not in log and log in printed
+    assert len(Checkpoints(run_dir).existing()) == 3
+    facts = snapshots.read_world(os.path.join(run_dir, 'network-final.pkl'))
+    assert (facts['world'], facts['vae_weights']) == ('synthetic', 'vae') and os.path.isdir(facts['face_model'])
+    assert {os.path.basename(path) for path, _, _ in os.walk(os.path.join(run_dir, 'vae'))} == {
+        'vae', 'id', 'exp', 'gamma', 'rot'}
+
+
+def test_growing_and_numbers_of_a_run(whole):
+    stats = read_stats(whole[0])
+    assert [entry['nimg'] for entry in stats] == list(range(PER_LOOK, 400 + 1, PER_LOOK))
+    assert [entry['tick'] for entry in stats] == list(range(1, 26))
+    lods = [entry['lod'] for entry in stats]
+    assert lods[:6] == [1] * 6 and lods[6] == pytest.approx(0.9) and lods[-1] == 0 and lods == sorted(lods)[::-1]
+    assert {entry['minibatch'] for entry in stats} == {MINIBATCH}
+    for name in ('Loss/G', 'Loss/D', 'Loss/l1_loss', 'Loss/scores/real', 'Loss/scores/fake', 'Loss/r1_penalty'):
+        assert all(np.isfinite(entry[name]) for entry in stats), name
+    assert {entry['TrainG/overflow_frequency'] + entry['TrainD/overflow_frequency'] for entry in stats} == {0.0}
+
+
+def test_generator_follows_its_renders(whole):
+    """L1 to the render is what 100 steps can learn."""
+    losses = [entry['Loss/l1_loss'] for entry in read_stats(whole[0])]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:3])
+
+
+# ---- many lives
+
+def _wait(process, output, until):
+    """Until something is true; an error when the process ends before. False when it ended in peace."""
+    end = time.monotonic() + WAIT
+    while not until():
+        process.join(0.02)
+        if process.exitcode is not None:
+            with open(output) as file:
+                assert process.exitcode == 0, file.read()
+            return False
+        assert time.monotonic() < end, f'nothing happened for {WAIT} s; see {output}'
+    return True
+
+
+def _newest(run_dir):
+    """Images of the newest checkpoint's name; without the tidying that a Checkpoints does when it is made."""
+    folder = os.path.join(run_dir, CHECKPOINTS)
+    names = [name for name in os.listdir(folder) if name.endswith('.npz')] if os.path.isdir(folder) else []
+    return max([int(name[len('checkpoint-'):-len('.npz')]) for name in names] or [0])
+
+
+class Chain:
+    """A run that lives many times, in a results folder of its own."""
+
+    def __init__(self, place, lives, name, options):
+        self.lives, self.results = lives, os.path.join(place.folder, name)
+        self.output = os.path.join(place.folder, name + '.txt')
+        self.options = options + ['--result_dir', self.results]
+        self.process = None
+
+    @property
+    def run_dir(self):
+        names = os.listdir(self.results) if os.path.isdir(self.results) else []
+        return os.path.join(self.results, names[0]) if names else self.results
+
+    def start(self):
+        """The first life, or one more; False when it ended before it wrote a new checkpoint."""
+        there = _newest(self.run_dir)
+        again = ['--resume', 'latest', '--result_dir', self.results]
+        self.process = self.lives.start(again if there else self.options, self.output)
+        return _wait(self.process, self.output, lambda: _newest(self.run_dir) > there)
+
+    def end(self, number, after=0.0):
+        """Send a signal after a while -> exit code."""
+        time.sleep(after)
+        if self.process.exitcode is None:
+            os.kill(self.process.pid, number)
+        self.process.join()
+        return self.process.exitcode
+
+    def check(self, before):
+        """After a death: the newest checkpoint loads, at most one interval is lost. Returns its images."""
+        shown = [entry['nimg'] for entry in read_stats(self.run_dir)]
+        nimg = Checkpoints(self.run_dir).load_newest().facts['nimg']
+        assert nimg > before and nimg >= shown[-1] - PER_LOOK
+        return nimg
+
+    def kill(self, times, seed):
+        """So many lives, each killed at a random moment after its first checkpoint."""
+        chance, nimg = random.Random(seed), 0
+        for _ in range(times):
+            assert self.start(), 'the run ended too soon to be killed'
+            assert self.end(signal.SIGKILL, chance.uniform(0, 0.4)) == -signal.SIGKILL
+            nimg = self.check(nimg)
+
+
+def _same_losses(one, other):
+    """Entries of stats.jsonl of the same images have the same losses; `other` may end earlier."""
+    assert [entry['nimg'] for entry in one[:len(other)]] == [entry['nimg'] for entry in other]
+    for a, b in zip(one, other):
+        names = [name for name in a if name.startswith('Loss/')]
+        assert len(names) >= 6
+        np.testing.assert_allclose([a[name] for name in names], [b[name] for name in names], rtol=1e-4, atol=1e-4)
+
+
+def test_killed_lives_equal_one(place, lives, whole):
+    chain = Chain(place, lives, 'chain', place.options())
+    chain.kill(5, seed=2)
+    assert chain.start(), 'the run ended too soon to be aborted'
+    with open(os.path.join(chain.run_dir, 'abort.txt'), 'w'):
+        pass
+    chain.process.join()
+    assert chain.process.exitcode == 0
+    assert {'_finished.txt', 'network-final.pkl'} <= set(os.listdir(chain.run_dir))
+    assert not [name for name in os.listdir(chain.run_dir) if name.startswith('.')]
+    _same_losses(read_stats(whole[0]), read_stats(chain.run_dir))
+    with pytest.raises(UserError, match='abort.txt first'):
+        train.resume(train.parse_options(['--resume', chain.run_dir]))
+
+
+# ---- stage 2, several devices, SIGTERM
+
+@pytest.fixture(scope='module')
+def flat_snapshot(place):
+    """A snapshot of untrained networks that do not grow."""
+    from dnnlib.tflib import tfutil
+    from dnnlib.tflib.compat import tf
+    from training import towers
+    config = configs.load(place.options('flat', **FLAT)[1])
+    path = os.path.join(place.folder, 'network-snapshot-000000.pkl')
+    with tf.Graph().as_default(), tfutil.create_session(threads=2):
+        context = types.SimpleNamespace(noise_dim=32, decoders=Decoders(os.path.join(paths.DEMO_DIR, 'vae')))
+        nets = towers.build_networks(['/device:CPU:0'], config, 3, context)
+        snapshots.save_networks(nets.copies[0] + (nets.Gs,), path)
+    snapshots.write_world(path, 'synthetic')
+    return path
+
+
+def test_stage_2_on_two_devices_until_sigterm(place, lives, flat_snapshot):
+    chain = Chain(place, lives, 'stage2', place.options('flat2', full_resolution=16, stage2_kimg=50, **FLAT) + [
+        '--stage', '2', '--run_id', flat_snapshot, '--cpu_devices', '2'])
+    assert chain.start(), 'it ended by itself'
+    assert chain.end(signal.SIGTERM) == 128 + signal.SIGTERM
+    assert os.path.basename(chain.run_dir) == '00000-sgan-flat2-cpu-stage2'
+    assert 'network-final.pkl' not in os.listdir(chain.run_dir) and '_finished.txt' not in os.listdir(chain.run_dir)
+    entries = read_stats(chain.run_dir)
+    assert chain.check(0) == entries[-1]['nimg']                        # nothing is lost
+    with open(os.path.join(chain.run_dir, 'log.txt')) as file:
+        assert f'stopped; go on with: python train.py --resume {chain.run_dir}' in file.read()
+    names = {'Loss/' + name for name in (
+        'G', 'D', 'scores/real', 'scores/fake', 'r1_penalty', 'l1_loss', 'skin_loss', 'lm_loss', 'gamma_loss',
+        'id_loss', 'Exp_warp_loss', 'Hair_region_loss', 'ID_consistent_loss', 'Lm_consistent_loss')}
+    assert {name for name in entries[0] if name.startswith('Loss/')} == names
+    assert all(np.isfinite(entries[0][name]) for name in names)
+    assert (entries[0]['nimg'], entries[0]['lod']) == (PER_LOOK, 0)
+
+
+# ---- several hosts
+
+def _pair(place, lives, options):
+    """Two processes on this machine that train together, to their end -> what the worker printed."""
+    ports = free_ports(3)
+    cluster = {'chief': [f'127.0.0.1:{ports[0]}'], 'worker': [f'127.0.0.1:{ports[1]}']}
+    outputs = [os.path.join(place.folder, f'{job}-{ports[0]}.txt') for job in cluster]
+    processes = [lives.start(options, output, DISCO_HEARTBEAT_PORT=str(ports[2]), TF_CONFIG=json.dumps(
+        {'cluster': cluster, 'task': {'type': job, 'index': 0}})) for job, output in zip(cluster, outputs)]
+    texts = []
+    for process, output in zip(processes, outputs):
+        process.join()
+        with open(output) as file:
+            texts.append(file.read())
+    assert [process.exitcode for process in processes] == [0, 0], texts
+    return texts[1]
+
+
+def test_two_processes_train_together(place, lives):
+    results = os.path.join(place.folder, 'pair')
+    options = place.options('pair', total_kimg=2 * PER_LOOK / 1000, **FLAT) + ['--result_dir', results]
+    worker = _pair(place, lives, options)
+    assert 'tick' not in worker and 'run directory' not in worker
+    assert os.listdir(results) == ['00000-sgan-pair-cpu']               # only the chief writes
+    entries = read_stats(os.path.join(results, '00000-sgan-pair-cpu'))
+    assert [entry['nimg'] for entry in entries] == [PER_LOOK, 2 * PER_LOOK]
+
+
+@pytest.mark.slow
+def test_two_processes_resume(place, lives):
+    """Three looks at once, and two plus one after a new start of both processes: the same losses."""
+    found = []
+    for name, lengths in (('together', (3,)), ('apart', (2, 3))):
+        results = os.path.join(place.folder, name)
+        for i, length in enumerate(lengths):
+            end = ['--total_kimg', str(length * PER_LOOK / 1000), '--result_dir', results]
+            _pair(place, lives, (['--resume', 'latest'] if i else place.options('pair', **FLAT)) + end)
+        found.append(read_stats(os.path.join(results, '00000-sgan-pair-cpu')))
+    assert len(found[0]) == 3
+    _same_losses(*found)
+
+
+# ---- soak
+
+@pytest.mark.slow
+def test_fifty_kills(place, lives):
+    """As in the short test, but 50 times, and to the end."""
+    options = place.options('long', total_kimg=50 * 8 * PER_LOOK / 1000)
+    assert _main(options)[0] == 0
+    chain = Chain(place, lives, 'fifty', options)
+    chain.kill(50, seed=3)
+    chain.start()
+    chain.process.join()
+    assert chain.process.exitcode == 0
+    whole = next(name for name in os.listdir(place.results) if '-long-' in name)
+    _same_losses(read_stats(os.path.join(place.results, whole)), read_stats(chain.run_dir))
+
+
+@pytest.mark.slow
+def test_memory_stays(place, monkeypatch):
+    """Resident memory at step 2500 within 1% of step 500."""
+    from training import telemetry
+    sizes = {}
+
+    def remember(self, nimg, terms):
+        step = nimg // MINIBATCH
+        if step in (500, 2500):
+            gc.collect()
+            with open('/proc/self/statm') as file:
+                sizes[step] = int(file.read().split()[1]) * resource.getpagesize()
+        return original(self, nimg, terms)
+    original = telemetry.Telemetry.step
+    monkeypatch.setattr(telemetry.Telemetry, 'step', remember)
+    options = place.options('memory', total_kimg=2510 * MINIBATCH / 1000, tick_kimg=1, **FLAT)
+    assert _main(options + ['--checkpoint_minutes', '0.1'])[0] == 0
+    print(f'resident memory: {sizes}')
+    assert abs(sizes[2500] / sizes[500] - 1) < 0.01
+
+
+# ---- what goes wrong on the way
+
+def test_gradients_that_are_never_finite_end_the_run(tf_session):
+    from dnnlib.tflib.compat import tf
+    from dnnlib.tflib.optimizer import Optimizer
+    from training import towers
+    weight, slope = tf.Variable([1.0, 2.0]), tf.placeholder(tf.float32, [])
+    optimizer = Optimizer('TrainG', 0.1)
+    optimizer.register(tf.reduce_sum(weight * slope), {'weight': weight})
+    op = optimizer.apply()
+    with tf.control_dependencies([op]):
+        step = towers.Step('TrainG', op, {'Loss/G': tf.reduce_sum(weight)}, optimizer.overflow_streak.read_value())
+    tf_session.run(tf.global_variables_initializer())
+    for x in [np.inf, np.nan] * 30 + [1.0] + [np.nan] * (towers.MOST_LEFT_OUT - 1):
+        values = towers.run_step(step, {slope: x})
+        assert values['TrainG/overflow_frequency'] == float(not np.isfinite(x))
+    with pytest.raises(UserError, match='last 100 gradients of TrainG were not finite'):
+        towers.run_step(step, {slope: np.nan})
+
+
+def test_networks_that_do_not_fit_are_refused():
+    from training import towers
+    G = types.SimpleNamespace(input_shapes=[[None, 286]], output_shapes=[[None, 3, 16, 16]])
+    D = types.SimpleNamespace(input_shapes=[[None, 3, 16, 16]])
+    context = types.SimpleNamespace(resolution=16, noise_dim=32)
+    towers._check_networks('a.pkl', G, D, context, 3)
+    with pytest.raises(UserError, match='a.pkl: its noise vector has 32 numbers; give --noise_dim 32'):
+        towers._check_networks('a.pkl', G, D, types.SimpleNamespace(resolution=16, noise_dim=5), 3)
+    with pytest.raises(UserError, match=r'a.pkl: a network for pictures \[3, 16, 16\], but the data are \[1, 16, 16\]'):
+        towers._check_networks('a.pkl', G, D, context, 1)
+
+
+def test_errors_of_tensorflow_are_explained():
+    from dnnlib.tflib.compat import tf
+    from training import training_loop
+    dataset = types.SimpleNamespace(explain=lambda error: UserError('d-r04.tfrecords: record 2 has a wrong checksum'))
+    with pytest.raises(UserError, match='record 2'), training_loop._explained_by(dataset):
+        raise tf.errors.DataLossError(None, None, 'corrupted record at 2000')
+    with pytest.raises(UserError, match='out of memory'), training_loop._explained_by(dataset):
+        raise tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor')
+
+
+def test_what_cannot_be_written_ends_the_run_only_at_the_end():
+    from training.archive import Archive
+    said = []
+    archive = types.SimpleNamespace(telemetry=types.SimpleNamespace(say=said.append))
+
+    def full(path):
+        raise UserError(f'{path}: could not be written (No space left on device)')
+    assert Archive._try(archive, full, 'a.pkl', must=False) is False
+    assert said == ['warning: a.pkl: could not be written (No space left on device); training goes on']
+    with pytest.raises(UserError, match='No space'):
+        Archive._try(archive, full, 'a.pkl', must=True)
+    assert Archive._try(archive, said.append, 'b', must=True) is True
+
+
+def test_unit_scale_leaves_residue_small():
+    from dnnlib.tflib import tfutil
+    from dnnlib.tflib.compat import tf
+    from training import towers
+    with tf.Graph().as_default(), tfutil.create_session(threads=2):
+        decoders = Decoders(os.path.join(paths.DEMO_DIR, 'vae'))
+        scale = np.array(towers.unit_scale(decoders, 5))
+        spread = decoders.run(np.random.RandomState(3).standard_normal([2000, 179])).std(axis=0)
+    assert scale.shape == (259,) and (scale[254:] == 1).all()
+    scaled = spread * scale[:254]
+    assert (scaled < 1.1).all() and scaled[[225, 227]].min() > 0.8          # yaw, brightness
+    unused = spread[160:224] < 0.1                                          # of 64 expressions 8 are in use
+    assert 50 <= unused.sum() <= 56 and scaled[160:224][unused].max() < 0.1
