@@ -175,6 +175,9 @@ def resume(given):
     if fixed:
         raise UserError(f'--resume keeps the options the run was started with: leave out --{", --".join(fixed)}')
     options.update((key, given[key]) for key in CHANGEABLE if key in given)
+    own_vae = os.path.join(run_dir, snapshots.VAE_FOLDER)
+    if os.path.isdir(own_vae):
+        options.world_parts['vae_weights'] = own_vae        # whatever became of the world's
     options.weights.update((flag, given[flag]) for flag in WEIGHTS if flag in given)
     return options, run_dir
 

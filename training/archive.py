@@ -8,13 +8,12 @@ import numpy as np
 
 from dnnlib import tfrecords
 from dnnlib.tflib import tfutil
-from dnnlib.util import UserError
+from dnnlib.util import UserError, atomic_path
 from training import grids, snapshots
 from training.fixed_faces import FixedFaces
 from vae.model import RELEASED, export_decoder
 
 RETRY_SECONDS = 60          # after a checkpoint that could not be written
-VAE_FOLDER = 'vae'          # the decoders that a run's snapshots belong to
 
 
 class Archive:
@@ -44,10 +43,7 @@ class Archive:
             return
         Gs = self.networks[-1]
         with self.cluster.maintenance('drawing the first pictures'):
-            for name, path in context.decoders.paths.items():
-                target = self.run.path(os.path.join(VAE_FOLDER, name, RELEASED))
-                if not os.path.exists(target + '.index'):
-                    export_decoder(path, target, name)
+            self._keep_decoders(context.decoders.paths)
             self._fixed = FixedFaces(Gs, context.decoders, context.faces, context.noise_dim, grid_size, seed)
             if not os.path.exists(self.run.path('reals.png')):
                 columns, rows = self._fixed.grid_size
@@ -94,6 +90,14 @@ class Archive:
         with self.cluster.maintenance('writing the final snapshot'):
             self._save_networks('network-final.pkl')
 
+    def _keep_decoders(self, paths):
+        """The run's own copy of the decoders: its snapshots stay whole wherever the directory goes."""
+        folder = self.run.path(snapshots.VAE_FOLDER)
+        if not os.path.isdir(folder):
+            with atomic_path(folder, directory=True) as temporary:
+                for name, path in paths.items():
+                    export_decoder(path, os.path.join(temporary, name, RELEASED), name)
+
     def _draw_fakes(self, nimg):
         path = self.run.path(f'fakes{nimg // 1000:06d}.png')
         self._fixed.save(path)
@@ -101,7 +105,7 @@ class Archive:
 
     def _save_networks(self, name):
         path = self.run.path(name)
-        snapshots.write_world(path, self.world, **dict(self.world_parts, vae_weights=VAE_FOLDER))
+        snapshots.write_world(path, self.world, **dict(self.world_parts, vae_weights=snapshots.VAE_FOLDER))
         snapshots.save_networks(self.networks, path)
 
     def _save_checkpoint(self, progress):

@@ -22,6 +22,7 @@ AVERAGE_NAME = 'network-snapshot-020126' + AVERAGE_SUFFIX
 AVERAGE_DRIVE_ID = '17L6-ENX3NbMsS3MSCshychZETLPtJnbS'
 AVERAGE_PREFIX = 'fd19667fb7f2984f21b20696f84410e4_'
 WORLDS = ('real', 'synthetic')
+VAE_FOLDER = 'vae'                  # in a run's directory: the decoders that its snapshots belong to
 MAX_OPTION = 65536                  # of a stored network; the largest in use is fmap_base
 
 

@@ -51,11 +51,14 @@ def restore_frozen(context):
 
 # ---- networks
 
-def build_networks(devices, config, num_channels, context, snapshot=None):
-    """Nets on `devices`: those of the file `snapshot`, else new ones; with their values."""
+def build_networks(devices, config, num_channels, context, snapshot=None, coeff_scale=None):
+    """Nets on `devices`: those of the file `snapshot`, else new ones; with their values.
+
+    coeff_scale: of new networks' input, see `unit_scale`; None: 1.
+    """
     with tf.device(devices[0]):
         if snapshot is None:
-            G, D, Gs = _new_networks(config, num_channels, context)
+            G, D, Gs = _new_networks(config, num_channels, context.noise_dim, coeff_scale)
         else:
             G, D, Gs = snapshots.load_networks(snapshot)
             _check_networks(snapshot, G, D, context, num_channels)
@@ -66,11 +69,12 @@ def build_networks(devices, config, num_channels, context, snapshot=None):
     return Nets(copies, Gs)
 
 
-def _new_networks(config, num_channels, context):
-    size, latent_size = dict(num_channels=num_channels, resolution=config.resolution), \
-        factors.NUM_COEFFS + context.noise_dim
-    scale = dict(coeff_scale=unit_scale(context.decoders, context.noise_dim)) if config.unit_coefficients else {}
-    G = Network('G', 'training.networks_stylegan.G_style', latent_size=latent_size, **size, **scale, **config.generator)
+def _new_networks(config, num_channels, noise_dim, coeff_scale):
+    size = dict(num_channels=num_channels, resolution=config.resolution)
+    options = dict(size, latent_size=factors.NUM_COEFFS + noise_dim, **config.generator)
+    if coeff_scale is not None:
+        options['coeff_scale'] = coeff_scale
+    G = Network('G', 'training.networks_stylegan.G_style', **options)
     D = Network('D', 'training.networks_stylegan.D_basic', **size, **config.discriminator)
     return G, D, G.clone('Gs')
 
@@ -89,7 +93,7 @@ def _check_networks(path, G, D, context, num_channels):
 def unit_scale(decoders, noise_dim):
     """Factors, 254 + noise_dim, that bring the coefficients random latents decode to near standard deviation 1.
 
-    What hardly varies within its factor is residue of the VAE: it is not blown up. Needs restored decoders' files only.
+    What hardly varies within its factor is residue of the VAE: it is not blown up. Restores the decoders.
     """
     decoders.restore()
     spread = decoders.run(np.random.RandomState(0).standard_normal([SPREAD_SAMPLES, factors.NUM_LATENTS])).std(axis=0)
@@ -97,7 +101,7 @@ def unit_scale(decoders, noise_dim):
     for factor in factors.FACTORS:
         own = spread[factor.coeffs].astype(np.float64)
         scale[factor.coeffs] = own / (own ** 2 + (SPREAD_FLOOR * own.max()) ** 2)
-    return [float(f'{x:.4g}') for x in scale]
+    return scale.tolist()
 
 
 # ---- steps

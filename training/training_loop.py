@@ -34,6 +34,7 @@ START = dict(
     seconds=0.0,                # spent on all ticks that are over
     means={},                   # terms reported in this one
     shuffle_bytes=None,         # window of the dataset, which its order depends on; None: what the memory allows
+    coeff_scale=None,           # of the generator's input, where the configuration scales it
 )
 
 
@@ -80,7 +81,10 @@ def training_loop(
 
         # Networks: a copy of G and D on each device; Gs, the moving average of G, on the first.
         say(f'building networks on {len(cluster.devices)} device(s)')
-        nets = towers.build_networks(cluster.devices, config, dataset.shape[0], context, snapshot)
+        if config.unit_coefficients and not snapshot:
+            own = progress.coeff_scale or towers.unit_scale(context.decoders, noise_dim)
+            progress.coeff_scale = [float(f'{x:.4g}') for x in _from_chief(cluster, own)]
+        nets = towers.build_networks(cluster.devices, config, dataset.shape[0], context, snapshot, progress.coeff_scale)
 
         # Steps: all devices compute gradients, then all make the same step with their mean.
         inputs, learning_rate = objectives.placeholders(), tf.placeholder(tf.float32, [], 'learning_rate')
@@ -150,11 +154,17 @@ def training_loop(
 
 def _agree_on_start(cluster, progress):
     """Every host starts where the chief does."""
-    if cluster.shard[1] > 1:
-        shared = [progress.nimg] + progress.active + [progress.shuffle_bytes or 0]
-        sums = cluster.vote(len(shared), 'Start').run(np.array(shared) * cluster.is_chief) * cluster.shard[1]
-        nimg, *active, shuffle_bytes = [int(round(x)) for x in sums]
-        progress.update(nimg=nimg, active=active, shuffle_bytes=shuffle_bytes or None)
+    own = [progress.nimg] + progress.active + [progress.shuffle_bytes or 0]
+    nimg, *active, shuffle_bytes = [int(round(x)) for x in _from_chief(cluster, own)]
+    progress.update(nimg=nimg, active=active, shuffle_bytes=shuffle_bytes or None)
+
+
+def _from_chief(cluster, numbers):
+    """The chief's list of numbers, on every host; equal up to rounding."""
+    if cluster.shard[1] == 1:
+        return numbers
+    means = cluster.vote(len(numbers), 'FromChief').run(np.array(numbers, np.float64) * cluster.is_chief)
+    return list(means * cluster.shard[1])
 
 
 def _forms(config, plan, nimg, total_nimg):

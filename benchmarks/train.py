@@ -1,0 +1,150 @@
+"""Speed of training by resolution, and where the time goes: `python benchmarks/train.py` (demo64), `--full` (ffhq256).
+
+Times are milliseconds for each image of the minibatch, the least of several turns; parts overlap with the steps.
+"""
+
+import argparse
+import os
+import sys
+import types
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import numpy as np  # noqa: E402
+
+from benchmarks.common import machine_line, measure_interleaved, table  # noqa: E402
+from dnnlib.util import EasyDict, run_main  # noqa: E402
+
+WEIGHTS = dict(w_id=3.0, w_lm=500.0, w_gamma=10.0, w_skin=20.0, w_exp_warp=10.0, w_gamma_change=10.0)
+NOISE_DIM = 32
+
+
+def _demo_context(config, stage):
+    """The synthetic world's own files."""
+    from training import towers
+    from training.worlds import World
+    return towers.load_context(World('synthetic'), config, stage, WEIGHTS, NOISE_DIM, forms=[True])
+
+
+def _full_context(config, stage):
+    """Sizes of the real world, whose files may not be there: speed does not depend on the values."""
+    from benchmarks.face import full_size_model
+    from renderer.face_renderer import FaceRenderer
+    from training import configs, objectives, perception
+
+    class Untrained(perception.Experts):
+        def __init__(self, names):
+            self.specs = perception.released_specs()
+            self.kinds = {name: perception.KINDS[self.specs[name].network] for name in names}
+
+        def restore(self):
+            pass
+
+    def coefficients(z):        # moderate faces; the decoders' own time is nothing
+        moderate = np.full(254, 0.3, np.float32)
+        moderate[227:] = 0.09
+        return _padded(z, 254) * moderate
+
+    decoders = types.SimpleNamespace(lambda_from_latents=coefficients, restore=lambda: None)
+    return objectives.Context(
+        stage=stage, resolution=config.resolution, noise_dim=NOISE_DIM, weights=WEIGHTS,
+        settings=configs.settings_of(config), decoders=decoders, faces=FaceRenderer(full_size_model()),
+        experts=Untrained(perception.STAGE_EXPERTS[stage]))
+
+
+def _padded(z, columns):
+    from dnnlib.tflib.compat import tf
+    return tf.concat([z, z], axis=1)[:, :columns]
+
+
+def _parts(context, nets, inputs, reals):
+    """{name: op} of what steps are made of, for one minibatch of the first device."""
+    from dnnlib.tflib.compat import tf
+    from training import loss, objectives
+    G, D = nets.copies[0]
+    coeff, fakes, _ = objectives.generate(context._replace(stage=1), G, inputs, 'G', 0, None)[0]
+    shown = objectives.process_reals(reals, inputs.lod, context.resolution)
+    scores = objectives.scores(D, inputs, shown, None)
+    real_loss = tf.reduce_mean(loss.real_loss(scores))
+
+    def gradient(y, x):
+        return tf.group(*[g for g in tf.gradients(y, x) if g is not None])
+    weights = list(D.trainables.values())
+    parts = {
+        'G forward': fakes.op,
+        'G forward, backward': gradient(tf.reduce_sum(fakes), list(G.trainables.values())),
+        'D forward, backward': gradient(real_loss, weights),
+        'the same with R1': gradient(real_loss + tf.reduce_mean(loss.r1_penalty(scores, shown)), weights),
+        'render': context.faces.render(coeff, objectives.active_resolution(context, inputs.lod)).image.op}
+    pictures = tf.stop_gradient(fakes)
+    experts, names = context.experts, context.experts.kinds
+    answers = {'recon': lambda: experts.reconstruct(pictures), 'id': lambda: experts.identity(pictures),
+               'parser': lambda: experts.hair(pictures, context.faces.landmarks_256(coeff))}
+    for name in names:
+        parts[f'expert {name} forward, backward'] = gradient(tf.reduce_sum(answers[name]()), [pictures])
+    return parts
+
+
+def build(config, context):
+    """EasyDict of what is run: D_step, G_steps by form, parts, inputs, reals, learning rate, plan."""
+    from dnnlib.tflib.compat import tf
+    from dnnlib.tflib.optimizer import Optimizer
+    from training import configs, objectives, towers
+    from training.distributed import Cluster
+    cluster = Cluster()
+    cluster.devices, cluster.num_replicas = cluster.devices[:1], 1
+    inputs, reals, rate = objectives.placeholders(), tf.placeholder(tf.uint8, [None, 3, None, None]), 0.001
+    nets = towers.build_networks(cluster.devices, config, 3, context)
+    optimizers = EasyDict(G=Optimizer('TrainG', rate), D=Optimizer('TrainD', rate))
+    D_step = towers.build_D_step(cluster, optimizers.D, context, nets, inputs, reals, config.average_kimg)
+    forms = (True,) if context.stage == 2 else (False, True)
+    G_steps = {full: towers.build_G_step(cluster, optimizers.G, context, nets, inputs, full) for full in forms}
+    parts = _parts(context, nets, inputs, reals)
+    towers.initialize(nets)
+    towers.restore_frozen(context)
+    return EasyDict(D_step=D_step, G_steps=G_steps, parts=parts, inputs=inputs, reals=reals, settings=context.settings,
+                    plan=configs.schedule_of(config, 1))
+
+
+def measure_at(built, resolution, minibatch, repeats):
+    """{name: milliseconds an image} of steps and parts at an active resolution."""
+    from dnnlib.tflib import tfutil
+    from training import objectives
+    lod = float(np.log2(built.plan.resolution / resolution))
+    minibatch = minibatch or built.plan.minibatch_dict.get(resolution, built.plan.minibatch_base)
+    feed = dict(zip(built.inputs, (lod, minibatch, 0, 1000)))
+    feed[built.reals] = np.random.RandomState(0).randint(0, 256, [minibatch, 3, resolution, resolution], np.uint8)
+    full = objectives.is_full(built.settings, resolution) or False not in built.G_steps
+    ops = {'D step': built.D_step.op, 'G step': built.G_steps[full].op, **built.parts}
+    times = measure_interleaved({name: lambda op=op: tfutil.run(op, feed) for name, op in ops.items()}, repeats)
+    found = {name: 1e3 * least / minibatch for name, (_, least, _) in times.items()}
+    return {'minibatch': minibatch, 'images/s': 1e3 / (found['D step'] + found['G step']), **found}
+
+
+def main():
+    """Prints the machine and a table with a column for each resolution."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument('--full', action='store_true', help='the networks of ffhq256 with random values')
+    parser.add_argument('--stage', type=int, choices=(1, 2), default=1, help='2: with the contrastive terms')
+    parser.add_argument('--resolutions', type=int, nargs='+', default=None, metavar='R',
+                        help='active ones; None: all of the demo, the finest of --full')
+    parser.add_argument('--minibatch', type=int, default=None, help="None: the schedule's for one device")
+    parser.add_argument('--repeats', type=int, default=3, help='timed turns')
+    args = parser.parse_args()
+    from dnnlib.tflib import tfutil
+    from dnnlib.tflib.compat import tf
+    from training import configs
+    config = configs.load('ffhq256' if args.full else 'demo64')
+    resolutions = args.resolutions or ([256] if args.full else [8, 16, 32, 64])
+    print(machine_line())
+    with tf.Graph().as_default(), tfutil.create_session():
+        context = (_full_context if args.full else _demo_context)(config, args.stage)
+        built = build(config, context)
+        found = [measure_at(built, r, args.minibatch, args.repeats) for r in resolutions]
+    print(f'{config.name}, stage {args.stage}, TensorFlow {tf.__version__}')
+    print(table([['ms an image'] + resolutions] + [[name] + [f'{column[name]:.3g}' for column in found]
+                                                   for name in found[0]]))
+
+
+if __name__ == '__main__':
+    run_main(main)
