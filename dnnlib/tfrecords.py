@@ -31,6 +31,8 @@ def _byte_table() -> np.ndarray:
 
 
 _TABLE = _byte_table()
+_BYTES = _TABLE.tolist()        # many times faster than an array for one byte after the other
+_SHORT = 512                    # up to here bytes one after the other are faster than arrays
 
 
 def _append_zero(crc: np.ndarray) -> np.ndarray:
@@ -67,10 +69,10 @@ def _shift(crc: np.ndarray, count: int) -> np.ndarray:
 
 def crc32c(data: bytes) -> int:
     """CRC-32C (Castagnoli) of bytes."""
-    if len(data) < 8:
+    if len(data) < _SHORT:
         register = 0xFFFFFFFF
         for value in data:
-            register = int(_TABLE[(register ^ value) & 255]) ^ (register >> 8)
+            register = _BYTES[(register ^ value) & 255] ^ register >> 8
         return register ^ 0xFFFFFFFF
     blocks = -(-len(data) // _BLOCK)
     padded = np.zeros(blocks * _BLOCK, np.uint8)            # zeros in front of a message with register 0 change nothing

@@ -70,7 +70,7 @@ def aligned_landmarks(landmarks, placement):
 
 def recon_input(aligned):
     """Aligned picture [512, 512, 3] RGB uint8 -> R_Net's input [224, 224, 3] BGR uint8."""
-    return cv2.resize(np.ascontiguousarray(aligned[:, :, ::-1]), (RECON_SIZE, RECON_SIZE))
+    return cv2.resize(cv2.cvtColor(aligned, cv2.COLOR_RGB2BGR), (RECON_SIZE, RECON_SIZE))
 
 
 def crop_face(aligned, translation):

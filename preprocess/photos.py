@@ -60,6 +60,8 @@ def _to_array(image):
     if image.mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa') or 'transparency' in image.info:
         image = image.convert('RGBA')
         image = Image.alpha_composite(Image.new('RGBA', image.size, (0, 0, 0, 255)), image)
+    if image.mode == 'RGB':
+        return np.array(image)
     if image.mode in ('1', 'L'):
         return np.array(image.convert('L'))[:, :, None]
     return np.array(image.convert('RGB'))

@@ -27,6 +27,9 @@ Job = namedtuple('Job', 'name photo landmarks')         # name: without extensio
 
 _ALIGNED_SHAPE = (ALIGNED_SIZE, ALIGNED_SIZE, 3)        # RGB uint8
 _INPUT_SHAPE = (RECON_SIZE, RECON_SIZE, 3)              # BGR uint8
+# All threads of the network wait for the slowest, so a worker that takes a core from one of them stops all: workers
+# stand back, and catch up between two batches.
+_NICE = 19
 _SLOT_BYTES = int(np.prod(_ALIGNED_SHAPE) + np.prod(_INPUT_SHAPE))
 
 
@@ -76,7 +79,7 @@ def process(jobs, outcome, template, save_path, reconstruct, batch=16, workers=2
     coefficients [N, 257]. Finished photos stay when it is interrupted. Raises UserError when results cannot be written.
     """
     slots = multiprocessing.sharedctypes.RawArray('B', (2 * batch + 2 * workers) * _SLOT_BYTES)
-    pool = start_workers(workers, _start_worker, (slots, np.asarray(template), save_path))
+    pool = start_workers(workers, _start_worker, (slots, np.asarray(template), save_path), _NICE)
     run = _Run(jobs, outcome, pool, slots, reconstruct, batch)
     try:
         run.loop()
@@ -206,7 +209,7 @@ def write_results(save_path, name, crop, coeff):
 
     Raises UserError when they cannot be written.
     """
-    _, png = cv2.imencode('.png', crop[:, :, ::-1])
+    _, png = cv2.imencode('.png', cv2.cvtColor(crop, cv2.COLOR_RGB2BGR))
     mat = io.BytesIO()
     scipy.io.savemat(mat, {'coeff': np.asarray(coeff, np.float32)})
     write_atomic(coeff_path(save_path, name), mat.getvalue())
