@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -236,14 +237,36 @@ def open_run(options, run_dir, cluster):
         machine = f'{cluster.num_replicas}gpu' if 'GPU' in cluster.devices[0] else 'cpu'
         name = f'sgan-{options.config.name}-{machine}' + ('-stage2' if options.stage == 2 else '')
         run_dir = create_run_dir(options.result_dir, name)
+    with _alone(run_dir):
+        _tidy(run_dir)
+        with RunContext(run_dir, options) as run:
+            print(f'run directory: {run_dir}')
+            yield run
+
+
+@contextlib.contextmanager
+def _alone(run_dir):
+    """Two trainings in one directory would write over each other; the lock goes when the process does."""
+    folder = os.open(run_dir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f'{run_dir}: another process is training there; end it first')
+        except OSError:
+            pass                    # a file system without locks
+        yield
+    finally:
+        os.close(folder)
+
+
+def _tidy(run_dir):
+    """Remove what an earlier life left that is not true any more."""
     for name in os.listdir(run_dir):
         if name.startswith('.tmp-'):            # half a file of a life that was killed
             shutil.rmtree(os.path.join(run_dir, name), ignore_errors=True)
         elif name == '_finished.txt':
             os.remove(os.path.join(run_dir, name))
-    with RunContext(run_dir, options) as run:
-        print(f'run directory: {run_dir}')
-        yield run
 
 
 def main():

@@ -196,6 +196,14 @@ def test_resume_refuses(tmp_path, whole, arguments, message):
         train.resume(train.parse_options(arguments))
 
 
+def test_one_process_at_a_time(tmp_path):
+    with train._alone(str(tmp_path)):
+        with pytest.raises(UserError, match='another process is training there'), train._alone(str(tmp_path)):
+            pass
+    with train._alone(str(tmp_path)):
+        assert os.listdir(str(tmp_path)) == []
+
+
 # ---- one whole life
 
 def test_what_a_run_leaves(whole, place):

@@ -67,7 +67,7 @@ class Archive:
                      lod=now.lod, resolution=now.resolution, minibatch=now.minibatch)
         rates = {f'Train{name}/learning_rate': now.learning_rate for name in 'GD'}
         with self.cluster.maintenance('writing pictures and snapshots'):
-            self.telemetry.tick(shown, rates)
+            self._try(self.telemetry.tick, shown, rates, must=False)
             self._try(self._draw_fakes, progress.nimg, must=last)
             if last or progress.tick == 1 or progress.tick % self.snapshot_ticks == 0:
                 self._try(self._save_networks, f'network-snapshot-{progress.nimg // 1000:06d}.pkl', must=last)

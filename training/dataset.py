@@ -122,15 +122,17 @@ class TFRecordDataset:
         """Deliver `minibatch` images at a time of the level for `lod`: resolution / 2^floor(lod).
 
         The stream starts anew only when something changes, or with `restart`; then as if `position` images had been
-        taken before: images and their order follow from the position, the seed and the graph's seed. Needs a
-        default session.
+        taken before: images and their order follow from the position, the seed and the graph's seed. Returns
+        whether it did: the next minibatch may take long then. Needs a default session.
         """
         level = int(np.floor(lod))
         if minibatch < 1 or not 0 <= level < len(self.levels):
             raise ValueError(f'minibatch {minibatch}, lod {lod}: at least 1, and 0 to {len(self.levels) - 1} expected')
-        if restart or (level, minibatch) != (self._level, self._minibatch):
+        anew = restart or (level, minibatch) != (self._level, self._minibatch)
+        if anew:
             tfutil.run(self._starts[level], {self._minibatch_in: minibatch, self._position_in: position})
             self._level, self._minibatch = level, minibatch
+        return anew
 
     def get_minibatch_tf(self):
         """Tensors (images [N, C, H, W] uint8, labels [N, label_size] float32); every call is a place of its own in the

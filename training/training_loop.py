@@ -5,6 +5,7 @@ No mathematics here: what is trained for stands in objectives.py, what changes w
 
 import contextlib
 import signal
+import sys
 import time
 
 import numpy as np
@@ -123,13 +124,13 @@ def training_loop(
             if active != progress.active:
                 tfutil.run(new_optimizers)
                 progress.active = active
-            dataset.configure(each * len(cluster.devices), now.lod,
-                              position=progress.nimg // cluster.num_replicas * len(cluster.devices))
+            anew = dataset.configure(each * len(cluster.devices), now.lod,
+                                     position=progress.nimg // cluster.num_replicas * len(cluster.devices))
             G_step = G_steps[objectives.is_full(context.settings, now.resolution)]
-            for _ in range(STEP_PAIRS):
-                feed = dict(zip(inputs, (now.lod, each, progress.nimg, seed)))
-                feed[learning_rate] = now.learning_rate
-                with _explained_by(dataset):
+            with _explained_by(dataset), _patience(cluster, anew):
+                for _ in range(STEP_PAIRS):
+                    feed = dict(zip(inputs, (now.lod, each, progress.nimg, seed)))
+                    feed[learning_rate] = now.learning_rate
                     telemetry.step(progress.nimg, towers.run_step(D_step, feed))
                     progress.nimg += now.minibatch
                     telemetry.step(progress.nimg, towers.run_step(G_step, feed))
@@ -173,12 +174,18 @@ def _forms(config, plan, nimg, total_nimg):
     return sorted({objectives.is_full(settings, schedule.state_at(plan, n).resolution) for n in (nimg, total_nimg)})
 
 
+def _patience(cluster, anew):
+    """Hosts wait longer for each other where data are read anew: up to one pass is skipped first."""
+    return cluster.maintenance('reading the data of another resolution') if anew else contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def _explained_by(dataset):
     """Tell the user which file TensorFlow stumbled over, or that the memory was not enough."""
     try:
         yield
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
+        print('a step failed: looking through the data, which may take minutes', file=sys.stderr, flush=True)
         raise dataset.explain(error) from error
     except tf.errors.ResourceExhaustedError as error:
         raise UserError('out of memory on a device; give more devices, or a --config with a smaller "minibatch" or '

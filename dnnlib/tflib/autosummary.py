@@ -5,6 +5,7 @@ from collections import OrderedDict
 from typing import Any, Dict
 
 from dnnlib.tflib.compat import tf
+from dnnlib.util import UserError
 
 
 class Means:
@@ -64,8 +65,11 @@ class Events:
         self._writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag=name, image=image)]), step)
 
     def flush(self) -> None:
-        """Have everything on disk."""
-        self._writer.flush()
+        """Have everything on disk. UserError when that fails."""
+        try:
+            self._writer.flush()
+        except (OSError, tf.errors.OpError) as error:
+            raise UserError(f'TensorBoard events could not be written ({error})') from error
 
     def close(self) -> None:
         """Flush and close."""
