@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 
@@ -66,6 +67,17 @@ def test_inputs_of_the_released_networks(tf_session, recorded, tmp_path):
     assert_close(tf_session.run(shown), recorded['id_net_input_render'], atol=2e-3)
     small = experts.network_input('parser', tf.constant(recorded['id_render']))
     assert small.shape.as_list() == [2, 256, 256, 3]
+
+
+def test_small_networks_see_averages(tf_session, small_world):
+    """By area where a picture is larger than they see, however much; as before where it is not."""
+    experts = perception.Experts(perception.load_specs(small_world), ('recon',))
+    for size in (32, 64, 112):
+        x = np.random.RandomState(size).uniform(0, 255, [2, size, size, 3]).astype(np.float32)
+        shown = tf_session.run(experts.prepare('recon', tf.constant(x)))
+        assert_close(shown, [cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA) for picture in x], atol=1e-2)
+    small = tf.constant(x[:, :16, :16])
+    assert_close(*tf_session.run([experts.prepare('recon', small), images.resize(small, 32, 32)]))
 
 
 def test_released_networks_share_their_variables(tf_session, tmp_path):

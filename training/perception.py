@@ -18,16 +18,17 @@ from renderer import camera, factors
 from training import networks_id, networks_parser, networks_recon, networks_small
 
 # A kind of network. build(images [N, S, S, 3] in `order`, 0-255, **options), for parsers that want them with
-# landmarks behind the images; scopes: of its variables; size: S, None where the spec must say it.
-Kind = namedtuple('Kind', 'expert build scopes size order wants_landmarks')
+# landmarks behind the images; scopes: of its variables; size: S, None where the spec must say it; averages: larger
+# pictures are shrunk by area, else as TensorFlow 1 does it, by picking points.
+Kind = namedtuple('Kind', 'expert build scopes size order wants_landmarks averages')
 
 KINDS = {
-    'R_Net': Kind('recon', networks_recon.R_Net, networks_recon.SCOPES, camera.RECON_SIZE, 'bgr', False),
-    'Perceptual_Net': Kind('id', networks_id.Perceptual_Net, networks_id.SCOPES, camera.ID_SIZE, 'rgb', False),
-    'Parsing': Kind('parser', networks_parser.Parsing, networks_parser.SCOPES, camera.RENDER_SIZE, 'rgb', True),
-    'small_recon': Kind('recon', networks_small.small_recon, ('small_recon',), None, 'rgb', False),
-    'small_id': Kind('id', networks_small.small_id, ('small_id',), None, 'rgb', False),
-    'small_parser': Kind('parser', networks_small.small_parser, ('small_parser',), None, 'rgb', False),
+    'R_Net': Kind('recon', networks_recon.R_Net, networks_recon.SCOPES, camera.RECON_SIZE, 'bgr', False, False),
+    'Perceptual_Net': Kind('id', networks_id.Perceptual_Net, networks_id.SCOPES, camera.ID_SIZE, 'rgb', False, False),
+    'Parsing': Kind('parser', networks_parser.Parsing, networks_parser.SCOPES, camera.RENDER_SIZE, 'rgb', True, False),
+    'small_recon': Kind('recon', networks_small.small_recon, ('small_recon',), None, 'rgb', False, True),
+    'small_id': Kind('id', networks_small.small_id, ('small_id',), None, 'rgb', False, True),
+    'small_parser': Kind('parser', networks_small.small_parser, ('small_parser',), None, 'rgb', False, True),
 }
 EXPERTS = ('recon', 'id', 'parser')
 STAGE_EXPERTS = {1: ('recon', 'id'), 2: EXPERTS}        # which experts a training stage needs
@@ -107,8 +108,9 @@ def check_weights(specs, names):
 class Experts:
     """The experts `names` ('recon', 'id', 'parser'), built on demand and shared by all towers of a graph.
 
-    Pictures come as [N, 3, R, R] float32, RGB, [-1, 1], any R; they are mapped to 0-255, clipped, resized the way of
-    TensorFlow 1. Gradients reach the pictures; the networks' variables are not trainable. One object serves one graph.
+    Pictures come as [N, 3, R, R] float32, RGB, [-1, 1], any R; they are mapped to 0-255, clipped, resized: for the
+    released networks the way of TensorFlow 1, for small ones by averages where R is larger than what they see.
+    Gradients reach the pictures; the networks' variables are not trainable. One object serves one graph.
     UserError when weights are missing.
     """
 
@@ -146,7 +148,8 @@ class Experts:
         kind = self.kinds[name]
         if kind.order == 'bgr':
             x_rgb255 = images.swap_rgb_bgr(x_rgb255)
-        return images.resize(x_rgb255, kind.size, kind.size)
+        resize = images.shrink if kind.averages and x_rgb255.shape.as_list()[1] > kind.size else images.resize
+        return resize(x_rgb255, kind.size, kind.size)
 
     def apply(self, name, *inputs):
         """The output of expert `name` for its own kind of input (`network_input`, for some parsers landmarks)."""
