@@ -83,6 +83,19 @@ def recon_specs(world, weights=None):
     return specs
 
 
+def check_world(options):
+    """Raise UserError when the face model or the networks that were named belong to another world."""
+    from preprocess import world
+    folders = [options.face_model] if options.face_model else []
+    if options.weights and options.weights.endswith('.json'):
+        folders.append(os.path.dirname(os.path.abspath(options.weights)))
+    for folder in folders:
+        there = world.read(folder)
+        if there not in (None, options.world):
+            raise UserError(f'{folder}: belongs to the world "{there}", but the results would be of "{options.world}"; '
+                            f'worlds cannot be mixed: give --world {there}, or face model and networks of one world')
+
+
 def detect(options):
     """Detect missing landmarks, in a process of its own: the detector needs another mode of TensorFlow."""
     command = [sys.executable, '-m', 'preprocess.detect', '--image_path', os.path.abspath(options.image_path),
@@ -130,6 +143,7 @@ def main():
     load_template(options.world, options.face_model)
     if jobs or options.detect:
         recon_specs(options.world, options.weights)
+    check_world(options)
     world.write(options.save_path, options.world)
     if options.detect:
         detect(options)

@@ -12,6 +12,7 @@ import scipy.io
 from PIL import Image
 
 import config
+import preprocess_data
 from dnnlib.tflib import checkpoints, tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
@@ -166,6 +167,23 @@ def test_world_is_kept(tmp_path):
     (tmp_path / 'world.json').write_text('[]')
     with pytest.raises(UserError, match='world.json'):
         world.read(str(tmp_path))
+
+
+def test_worlds_of_model_and_networks_must_agree(tmp_path):
+    for name in ('face', 'nets'):
+        (tmp_path / name).mkdir()
+    options = preprocess_data.parse_options(
+        ['--image_path', 'x', '--world', 'synthetic', '--face_model', str(tmp_path / 'face'), '--weights',
+         str(tmp_path / 'nets' / 'experts.json')])
+    preprocess_data.check_world(options)
+    world.write(str(tmp_path / 'face'), 'synthetic')
+    preprocess_data.check_world(options)
+    world.write(str(tmp_path / 'nets'), 'other')
+    with pytest.raises(UserError, match='nets: belongs to the world "other", .* of "synthetic"'):
+        preprocess_data.check_world(options)
+    options.world = 'real'
+    with pytest.raises(UserError, match='face: belongs to the world "synthetic"'):
+        preprocess_data.check_world(options)
 
 
 class _Detector:
