@@ -394,7 +394,7 @@ def test_two_processes_train_together(place, lives):
     results = os.path.join(place.folder, 'pair')
     options = place.options('pair', total_kimg=2 * PER_LOOK / 1000, **FLAT) + ['--result_dir', results]
     worker = _pair(place, lives, options)
-    assert 'tick' not in worker and 'run directory' not in worker
+    assert 'tick 1 ' not in worker and 'run directory' not in worker
     assert os.listdir(results) == ['00000-sgan-pair-cpu']               # only the chief writes
     entries = read_stats(os.path.join(results, '00000-sgan-pair-cpu'))
     assert [entry['nimg'] for entry in entries] == [PER_LOOK, 2 * PER_LOOK]
