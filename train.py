@@ -47,7 +47,8 @@ def parse_options(arguments=None):
     add = group.add_argument
     add('--config', metavar='NAME', help=f'{", ".join(configs.CONFIGS)}, or a .json file of your own that says what '
         'differs (default: ffhq256)')
-    add('--stage', type=int, choices=(1, 2), help='(default: 1)')
+    add('--stage', type=int, choices=(1, 2), help='1: fakes imitate their renders; 2: pairs of fakes are compared, too '
+        '(default: 1)')
     add('--data_dir', metavar='DIR', help='TFRecords made by dataset_tool.py (default: that of --config, below '
         'datasets/; ffhq_align for ffhq256)')
     add('--result_dir', metavar='DIR', help='runs get numbered directories there (default: results/)')
@@ -93,7 +94,7 @@ def number(least, kind=float):
         if not least <= value < math.inf:
             raise ValueError
         return value
-    parse.__name__ = f'{"whole number" if kind is int else "number"} from {least} on'
+    parse.__name__ = f'{"whole number" if kind is int else "number"} (at least {least})'
     return parse
 
 
