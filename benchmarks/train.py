@@ -76,7 +76,7 @@ def _parts(context, nets, inputs, reals):
         'D forward, backward': gradient(real_loss, weights),
         'the same with R1': gradient(real_loss + tf.reduce_mean(loss.r1_penalty(scores, shown)), weights),
         'render': context.faces.render(coeff, objectives.active_resolution(context, inputs.lod)).image.op}
-    pictures = tf.stop_gradient(fakes)
+    pictures = tf.stop_gradient(shown)
     experts, names = context.experts, context.experts.kinds
     answers = {'recon': lambda: experts.reconstruct(pictures), 'id': lambda: experts.identity(pictures),
                'parser': lambda: experts.hair(pictures, context.faces.landmarks_256(coeff))}
