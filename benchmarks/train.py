@@ -58,7 +58,7 @@ def _padded(z, columns):
 
 
 def _parts(context, nets, inputs, reals):
-    """{name: op} of what steps are made of, for one minibatch of the first device."""
+    """{name: tensor} of what steps are made of, for one minibatch of the first device."""
     from dnnlib.tflib.compat import tf
     from training import loss, objectives
     G, D = nets.copies[0]
@@ -67,15 +67,15 @@ def _parts(context, nets, inputs, reals):
     scores = objectives.scores(D, inputs, shown, None)
     real_loss = tf.reduce_mean(loss.real_loss(scores))
 
-    def gradient(y, x):
-        return tf.group(*[g for g in tf.gradients(y, x) if g is not None])
+    def gradient(y, x):     # a value: what only a tf.group waits for, TensorFlow may leave out
+        return tf.add_n([tf.reduce_sum(g) for g in tf.gradients(y, x) if g is not None])
     weights = list(D.trainables.values())
     parts = {
-        'G forward': fakes.op,
+        'G forward': tf.reduce_sum(fakes),
         'G forward, backward': gradient(tf.reduce_sum(fakes), list(G.trainables.values())),
         'D forward, backward': gradient(real_loss, weights),
         'the same with R1': gradient(real_loss + tf.reduce_mean(loss.r1_penalty(scores, shown)), weights),
-        'render': context.faces.render(coeff, objectives.active_resolution(context, inputs.lod)).image.op}
+        'render': context.faces.render(coeff, objectives.active_resolution(context, inputs.lod)).image}
     pictures = tf.stop_gradient(shown)
     experts, names = context.experts, context.experts.kinds
     answers = {'recon': lambda: experts.reconstruct(pictures), 'id': lambda: experts.identity(pictures),
