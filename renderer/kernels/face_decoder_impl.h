@@ -1,7 +1,7 @@
 // Linear face model, vertex normals and spherical-harmonic light on plain arrays: no TensorFlow here.
 //
-// Inside, kLanes faces lie side by side: "rows" arrays are [rows, kLanes], so that one basis number or one triangle
-// serves all of them at once; lanes without a face hold 0. Outside, arrays are [face, vertex, 3], as in TensorFlow.
+// Inside, 4 or 8 faces lie side by side: "rows" arrays are [rows, width], so that one triangle serves all of them at
+// once; lanes without a face hold 0. Outside, arrays are [face, vertex, 3], as in TensorFlow.
 // Every sum has its fixed order: results are the same bits for any number of threads and on any machine.
 // Nothing here locks or allocates: callers may work on different ranges at the same time.
 
@@ -12,26 +12,25 @@
 
 namespace face_decoder {
 
-constexpr int kLanes = 8;
+constexpr int kLanes = 8;  // Numbers that are worked on side by side.
 constexpr int kTileVertices = 32;    // Vertices that are worked on together: runs of some cache lines in each face.
 constexpr int64_t kChunkTiles = 32;  // Sums over vertices are made by chunks of this many tiles, then over chunks.
 constexpr int kMonomials = 10;       // 1, x, y, z, xx, yy, zz, xy, yz, zx
 constexpr int kLightRows = 3 * kMonomials;
 
-// How `batch` faces lie in groups of kLanes.
+// How `batch` faces lie in groups, side by side.
 struct Faces {
   int64_t batch;
 
-  int64_t Groups() const { return (batch + kLanes - 1) / kLanes; }
-  int Lanes(int64_t group) const {
-    return static_cast<int>(batch - group * kLanes < kLanes ? batch - group * kLanes : kLanes);
-  }
+  int Width() const { return batch <= 4 ? 4 : kLanes; }
+  int64_t Groups() const { return (batch + Width() - 1) / Width(); }
+  int Lanes(int64_t group) const { return batch - group * Width() < Width() ? batch - group * Width() : Width(); }
 };
 
 inline int64_t Tiles(int64_t vertices) { return (vertices + kTileVertices - 1) / kTileVertices; }
 inline int64_t Chunks(int64_t vertices) { return (Tiles(vertices) + kChunkTiles - 1) / kChunkTiles; }
 
-// values [batch, count] -> rows [groups, count, kLanes].
+// values [batch, count] -> rows [groups, count, width].
 void PackRows(Faces faces, const float* values, int64_t count, float* rows);
 
 // A linear model of `rows` numbers, three to a vertex.
@@ -42,8 +41,8 @@ struct Linear {
   int64_t columns;  // A multiple of kLanes.
 };
 
-// mean + basis * coefficients for rows [first, last): coefficients [groups * kLanes, columns], beyond the batch 0 ->
-// values [batch, rows]. Reads the basis once.
+// mean + basis * coefficients for rows [first, last) of whole vertices: coefficients [groups * kLanes, columns], beyond
+// the batch 0 -> values [batch, rows]. Reads the basis once.
 void LinearRows(const Linear& linear, Faces faces, const float* coefficients, int64_t first, int64_t last,
                 float* values);
 
@@ -71,6 +70,7 @@ struct Mesh {
 struct Group {
   int64_t first_face;
   int lanes;
+  int width;
   float* shape;             // rows [vertices, 3]
   float* triangle_normals;  // rows [triangles, 4], unit
   float* vertex_normals;    // rows [lit, 4], unit

@@ -1,7 +1,13 @@
 // The face decoder's kernels as TensorFlow ops: argument checks, buffers, threads, shape functions. The work is in the
 // _impl files.
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
+#include <atomic>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -46,6 +52,28 @@ void RunInBlocks(OpKernelContext* context, int64 total, int64 block, int64 cost,
 Status Scratch(OpKernelContext* context, int64 size, Tensor* tensor) {
   return context->allocate_temp(tf::DT_FLOAT, TensorShape({size}), tensor);
 }
+
+// Asks the system, once, to keep a constant in large pages, where it is read up to half as fast again: the table of
+// small ones does not fit the processor. Where that is not possible, nothing changes.
+class LargePages {
+ public:
+  void AskFor(const Tensor& tensor) {
+#ifdef __linux__
+    if (asked_.exchange(true)) return;
+    constexpr uintptr_t kSize = 1 << 21;
+    const auto bytes = tensor.tensor_data();
+    const uintptr_t start = reinterpret_cast<uintptr_t>(bytes.data());
+    const uintptr_t first = (start + kSize - 1) / kSize * kSize, last = (start + bytes.size()) / kSize * kSize;
+    if (first >= last) return;
+    void* const pages = reinterpret_cast<void*>(first);
+    constexpr int kCollapse = 25;  // MADV_COLLAPSE: now, from Linux 6.1 on; before, and without it, in the background.
+    if (madvise(pages, last - first, MADV_HUGEPAGE) == 0) madvise(pages, last - first, kCollapse);
+#endif
+  }
+
+ private:
+  std::atomic<bool> asked_{false};
+};
 
 // Adds up `chunks` arrays of `count` numbers -> doubles.
 std::vector<double> SumOfChunks(const Tensor& values, int64 chunks, int64 count) {
@@ -112,10 +140,14 @@ class FaceLinearOp : public OpKernel {
     std::vector<float> padded(faces.Groups() * kLanes * columns);
     std::copy(Floats(coefficients), Floats(coefficients) + batch * columns, padded.begin());
     const Linear linear = {Floats(basis), Floats(mean), rows, columns};
-    RunSharded(context, rows, columns * faces.Groups(), [&](int64 first, int64 last) {
-      LinearRows(linear, faces, padded.data(), first, last, Floats(points));
+    pages_.AskFor(basis);
+    RunSharded(context, rows / 3, 3 * columns * faces.Groups(), [&](int64 first, int64 last) {
+      LinearRows(linear, faces, padded.data(), 3 * first, 3 * last, Floats(points));
     });
   }
+
+ private:
+  LargePages pages_;
 };
 
 class FaceLinearGradOp : public OpKernel {
@@ -172,7 +204,7 @@ struct ShadeInputs {
       return tf::errors::InvalidArgument(op, ": texture has ", mesh.lit, " vertices, but shape only ", mesh.vertices);
     }
     TF_RETURN_IF_ERROR(ReadTables(op, context));
-    TF_RETURN_IF_ERROR(Scratch(context, faces.Groups() * kLightRows * kLanes, &packed_light));
+    TF_RETURN_IF_ERROR(Scratch(context, faces.Groups() * kLightRows * faces.Width(), &packed_light));
     PackRows(faces, Floats(*light), kLightRows, Floats(&packed_light));
     return Status();
   }
@@ -206,14 +238,14 @@ struct ShadeInputs {
   }
 
   // Sizes of one group's rows.
-  int64 ShapeSize() const { return mesh.vertices * 3 * kLanes; }
-  int64 TriangleSize() const { return mesh.triangles * 4 * kLanes; }
-  int64 VertexSize() const { return mesh.lit * 4 * kLanes; }
+  int64 ShapeSize() const { return mesh.vertices * 3 * faces.Width(); }
+  int64 TriangleSize() const { return mesh.triangles * 4 * faces.Width(); }
+  int64 VertexSize() const { return mesh.lit * 4 * faces.Width(); }
 
   Group Of(int64 group) {
-    return {group * kLanes, faces.Lanes(group), shape_rows + group * ShapeSize(),
+    return {group * faces.Width(), faces.Lanes(group), faces.Width(), shape_rows + group * ShapeSize(),
             triangle_rows + group * TriangleSize(), vertex_rows + group * VertexSize(),
-            Floats(packed_light) + group * kLightRows * kLanes};
+            Floats(packed_light) + group * kLightRows * faces.Width()};
   }
 };
 
@@ -285,12 +317,12 @@ class FaceShadeGradOp : public OpKernel {
     const ShadeGradient gradient = {Floats(*in.texture), with_normals ? Floats(context->input(10)) : nullptr,
                                     Floats(context->input(11)), Floats(df_dtexture)};
 
-    const int64 chunks = Chunks(mesh.lit), light_size = kLightRows * kLanes;
+    const int64 chunks = Chunks(mesh.lit), width = in.faces.Width(), light_size = kLightRows * width;
     Tensor df_dsums, df_dcorners, df_dlights;
-    OP_REQUIRES_OK(context, Scratch(context, (mesh.lit + 1) * 3 * kLanes, &df_dsums));
-    OP_REQUIRES_OK(context, Scratch(context, 9 * mesh.triangles * kLanes, &df_dcorners));
+    OP_REQUIRES_OK(context, Scratch(context, (mesh.lit + 1) * 3 * width, &df_dsums));
+    OP_REQUIRES_OK(context, Scratch(context, 9 * mesh.triangles * width, &df_dcorners));
     OP_REQUIRES_OK(context, Scratch(context, chunks * light_size, &df_dlights));
-    std::fill(Floats(&df_dsums) + mesh.lit * 3 * kLanes, Floats(&df_dsums) + (mesh.lit + 1) * 3 * kLanes, 0.0f);
+    std::fill(Floats(&df_dsums) + mesh.lit * 3 * width, Floats(&df_dsums) + (mesh.lit + 1) * 3 * width, 0.0f);
     for (int64 g = 0; g < groups; ++g) {
       const Group group = in.Of(g);
       RunSharded(context, chunks, 200 * kChunkTiles * kTileVertices, [&](int64 first, int64 last) {
@@ -303,7 +335,7 @@ class FaceShadeGradOp : public OpKernel {
       const std::vector<double> sums = SumOfChunks(df_dlights, chunks, light_size);
       for (int lane = 0; lane < group.lanes; ++lane) {
         float* const out = Floats(df_dlight) + (group.first_face + lane) * kLightRows;
-        for (int64 i = 0; i < kLightRows; ++i) out[i] = static_cast<float>(sums[i * kLanes + lane]);
+        for (int64 i = 0; i < kLightRows; ++i) out[i] = static_cast<float>(sums[i * width + lane]);
       }
       RunInBlocks(context, mesh.triangles, kBlockTriangles, 80, [&](int64 first, int64 last) {
         TriangleNormalsGradient(mesh, Floats(df_dsums), first, last, group, Floats(&df_dcorners));

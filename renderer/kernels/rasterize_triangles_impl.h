@@ -15,21 +15,19 @@ namespace rasterizer {
 // Largest width and height. Within it and up to kMaxFastPixel no 64-bit product of fixed-point numbers overflows.
 constexpr int kMaxImageSize = 16384;
 
-// A vertex in pixels from the lower left corner of the picture.
+// A vertex in pixels from the lower left corner of the picture, rounded once to float32, with its depth.
 struct ScreenVertex {
-  float x, y;                // Rounded once to float32.
-  int32_t fixed_x, fixed_y;  // In 16.16 fixed point, cut towards zero; fixed_x is kFarAway where that would overflow.
+  float x, y, z, unused;
 };
-constexpr int32_t kFarAway = INT32_MIN;
 
 // Pictures of one mesh that are drawn side by side, so that one look at a triangle serves all of them.
 constexpr int kPictures = 4;
 
-// Of a vertex in each of the pictures, x then y: the first column (row) whose centre is at or after the vertex, and
-// minus the last one at or before it. A triangle covers no pixel centre unless min(first) <= -min(minus_last).
-struct CentreBounds {
-  int16_t first[2 * kPictures], minus_last[2 * kPictures];
+// A vertex in each of the pictures, in pixels in 16.16 fixed point, cut towards zero, and cut at kOutside.
+struct FixedPlaces {
+  int32_t x[kPictures], y[kPictures];
 };
+constexpr float kOutside = kMaxImageSize + 16;
 
 struct Mesh {
   const float* vertices;     // [vertex_count, 3] normalised device coordinates.
@@ -40,7 +38,6 @@ struct Mesh {
 
 // One of the pictures drawn side by side.
 struct Picture {
-  const float* vertices;       // [vertex_count, 3] normalised device coordinates
   const ScreenVertex* screen;  // [vertex_count]
   float* barycentric;          // [height, width, 3]
   int32_t* triangle_ids;       // [height, width]
@@ -56,13 +53,11 @@ void ProjectVertices(const float* vertices, int64_t count, const float* matrix, 
 void ProjectGradient(const float* vertices, int64_t count, const float* matrix, const float* df_ddevice,
                      const float* df_dclip_w, float* df_dvertices, float* df_dmatrix);
 
-// Viewport transform of `count` vertices [count, 3] of picture number `picture` (0 to kPictures - 1) into `screen` and
-// that picture's part of `bounds`, [count] each.
-void TransformToScreen(const float* vertices, int64_t count, int width, int height, int picture, ScreenVertex* screen,
-                       CentreBounds* bounds);
-
-// Sets the part of a picture that is not there: it covers nothing.
-void LeaveOut(int64_t count, int picture, CentreBounds* bounds);
+// Viewport transform of vertices [first, last) of up to kPictures pictures: `vertices`, arrays [vertex_count, 3] in
+// normalised device coordinates, -> `screen`, arrays [vertex_count], and `fixed` [vertex_count]. Pictures that are not
+// there lie outside.
+void TransformToScreen(const float* const* vertices, int picture_count, int64_t first, int64_t last, int width,
+                       int height, ScreenVertex* const* screen, FixedPlaces* fixed);
 
 // Draws rows [first_row, last_row) of `picture_count` pictures of the same triangles.
 //   barycentric  : weights of the three vertices in the picture plane, not perspective-corrected
@@ -71,7 +66,7 @@ void LeaveOut(int64_t count, int picture, CentreBounds* bounds);
 // A centre on an edge is covered. Both windings are drawn. Of equal depths the later triangle wins. Depths beyond
 // [-1, 1] are not drawn. Triangles of zero area, or with a vertex that is not finite or more than 2^44 pixels away,
 // are skipped.
-void RasterizeRows(const int32_t* triangles, int64_t triangle_count, const CentreBounds* bounds,
+void RasterizeRows(const int32_t* triangles, int64_t triangle_count, const FixedPlaces* fixed,
                    const Picture* pictures, int picture_count, int width, int first_row, int last_row);
 
 // Gradient of a loss with respect to the vertices, given that with respect to `barycentric`; one whole picture.
@@ -113,6 +108,7 @@ struct InterpolationGradient {
   float* df_dbarycentric;    // [pixel_count, 3]; 0 where nothing is drawn
   float* df_dclip_w;         // [vertex_count]
   float* df_dattributes;     // [vertex_count, channels]
+  float* sums;               // [vertex_count, 4] scratch, for three channels
   double* df_dbackground;    // [channels], this picture's share
 };
 

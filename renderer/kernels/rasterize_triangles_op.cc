@@ -235,10 +235,12 @@ struct Groups {
   int64 Blocks(const Geometry& g) const { return (g.vertex_count + kBlockVertices - 1) / kBlockVertices; }
 };
 
-// As many groups as threads, if that makes sense; pictures that have triangles of their own stay alone.
-Groups GroupsOf(const Geometry& g, int64 threads) {
+// Full groups, if there are as many with their bands as threads, else as many groups as threads. Pictures that have
+// triangles of their own stay alone.
+Groups GroupsOf(const Geometry& g, int64 threads, int64 most_bands) {
   const int64 most = g.shared_triangles ? kPictures : 1;
-  const int64 pictures = std::max<int64>(1, std::min(most, (g.batch + threads - 1) / threads));
+  const bool is_enough = (g.batch + most - 1) / most * most_bands >= threads;
+  const int64 pictures = is_enough ? most : std::max<int64>(1, std::min(most, (g.batch + threads - 1) / threads));
   return {pictures, (g.batch + pictures - 1) / pictures};
 }
 
@@ -261,31 +263,32 @@ class RasterizeTrianglesOp : public OpKernel {
     OP_REQUIRES_OK(context, context->allocate_output(1, g.Shape({height, width}), &triangle_ids));
     OP_REQUIRES_OK(context, context->allocate_output(2, g.Shape({height, width}), &z_buffer));
 
-    const Groups groups = GroupsOf(g, NumThreads(context));
+    const int64 pixels = static_cast<int64>(width) * height;
+    const int64 most_bands = std::max<int64>(1, std::min<int64>(pixels / kMinBandPixels, height));
+    const Groups groups = GroupsOf(g, NumThreads(context), most_bands);
     const std::unique_ptr<ScreenVertex[]> screen(new ScreenVertex[g.batch * g.vertex_count]);
-    const std::unique_ptr<CentreBounds[]> bounds(new CentreBounds[groups.count * g.vertex_count]);
+    const std::unique_ptr<FixedPlaces[]> fixed(new FixedPlaces[groups.count * g.vertex_count]);
     RunSharded(context, groups.count * groups.Blocks(g), 20 * groups.pictures * kBlockVertices,
                [&](int64 first, int64 last) {
       for (int64 i = first; i < last; ++i) {
         const int64 group = i / groups.Blocks(g), start = i % groups.Blocks(g) * kBlockVertices;
-        const int64 count = std::min(kBlockVertices, g.vertex_count - start);
-        CentreBounds* const out = &bounds[group * g.vertex_count + start];
-        for (int p = 0; p < kPictures; ++p) {
-          const int64 at = (groups.First(group) + p) * g.vertex_count + start;
-          if (p < groups.Pictures(g, group)) {
-            TransformToScreen(Floats(vertices) + 3 * at, count, width, height, p, &screen[at], out);
-          } else {
-            LeaveOut(count, p, out);
-          }
+        const float* of[kPictures];
+        ScreenVertex* to[kPictures];
+        for (int p = 0; p < groups.Pictures(g, group); ++p) {
+          const int64 at = (groups.First(group) + p) * g.vertex_count;
+          of[p] = Floats(vertices) + 3 * at;
+          to[p] = &screen[at];
         }
+        TransformToScreen(of, groups.Pictures(g, group), start, std::min(start + kBlockVertices, g.vertex_count), width,
+                          height, to, &fixed[group * g.vertex_count]);
       }
     });
 
     // Pictures are cut into bands of rows only where there are more threads than groups: each band walks over all
-    // triangles again. Pixels depend neither on the bands nor on the groups.
-    const int64 pixels = static_cast<int64>(width) * height;
+    // triangles again. Two for each thread, as some hold more than others. Pixels depend neither on the bands nor on
+    // the groups.
     const int64 wanted = groups.count > 0 ? (NumThreads(context) + groups.count - 1) / groups.count : 1;
-    const int64 bands = std::max<int64>(1, std::min<int64>({wanted, pixels / kMinBandPixels, height}));
+    const int64 bands = std::max<int64>(1, std::min(wanted > 1 ? 2 * wanted : 1, most_bands));
     const int64 cost = 10 * g.triangle_count + 20 * groups.pictures * pixels / bands;
     RunSharded(context, groups.count * bands, cost, [&](int64 first, int64 last) {
       for (int64 i = first; i < last; ++i) {
@@ -293,10 +296,10 @@ class RasterizeTrianglesOp : public OpKernel {
         Picture pictures[kPictures];
         for (int p = 0; p < groups.Pictures(g, group); ++p) {
           const int64 start = (image + p) * g.vertex_count, corner = (image + p) * pixels;
-          pictures[p] = {Floats(vertices) + 3 * start, &screen[start], Floats(barycentric) + 3 * corner,
+          pictures[p] = {&screen[start], Floats(barycentric) + 3 * corner,
                          triangle_ids->flat<tf::int32>().data() + corner, Floats(z_buffer) + corner};
         }
-        RasterizeRows(g.TrianglesOf(triangles, image), g.triangle_count, &bounds[group * g.vertex_count], pictures,
+        RasterizeRows(g.TrianglesOf(triangles, image), g.triangle_count, &fixed[group * g.vertex_count], pictures,
                       groups.Pictures(g, group), width, static_cast<int>(height * band / bands),
                       static_cast<int>(height * (band + 1) / bands));
       }
@@ -450,8 +453,10 @@ class InterpolateAttributesGradOp : public OpKernel {
     std::atomic<int64> wrong(-1);
     // One picture per thread, and backgrounds added in order: the same bits for any number of threads.
     RunSharded(context, in.g.batch, pixels * (40 + 10 * channels) + count * channels, [&](int64 first, int64 last) {
+      const std::unique_ptr<float[]> sums(new float[4 * count]);
       for (int64 i = first; i < last; ++i) {
         InterpolationGradient gradient;
+        gradient.sums = sums.get();
         gradient.df_dimage = Floats(df_dimage) + i * pixels * channels;
         gradient.df_dalphas = Floats(df_dalphas) + i * pixels;
         gradient.df_dbarycentric = out[0]->flat<float>().data() + 3 * i * pixels;
