@@ -76,6 +76,8 @@ def test_small_networks_see_averages(tf_session, small_world):
         x = np.random.RandomState(size).uniform(0, 255, [2, size, size, 3]).astype(np.float32)
         shown = tf_session.run(experts.prepare('recon', tf.constant(x)))
         assert_close(shown, [cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA) for picture in x], atol=1e-2)
+        of_any_size = tf.placeholder(tf.float32, [None, None, None, 3])
+        assert_close(tf_session.run(experts.prepare('recon', of_any_size), {of_any_size: x}), shown, atol=1e-4)
     small = tf.constant(x[:, :16, :16])
     assert_close(*tf_session.run([experts.prepare('recon', small), images.resize(small, 32, 32)]))
 

@@ -218,7 +218,8 @@ def test_what_a_run_leaves(whole, place):
         assert json.load(file)['data_dir'] == place.dataset
     with open(os.path.join(run_dir, 'log.txt')) as file:
         log = file.read()
-    assert 'tick 25 ' in log and 'tick 26' not in log and log in printed
+    lines, seen = [[line for line in text.splitlines() if line.startswith('tick ')] for text in (log, printed)]
+    assert [line.split()[1] for line in lines] == [str(i + 1) for i in range(25)] and lines == seen
     assert len(Checkpoints(run_dir).existing()) == 3
     facts = snapshots.read_world(os.path.join(run_dir, 'network-final.pkl'))
     assert (facts['world'], facts['vae_weights']) == ('synthetic', 'vae') and os.path.isdir(facts['face_model'])

@@ -148,8 +148,7 @@ class Experts:
         kind = self.kinds[name]
         if kind.order == 'bgr':
             x_rgb255 = images.swap_rgb_bgr(x_rgb255)
-        resize = images.shrink if kind.averages and x_rgb255.shape.as_list()[1] > kind.size else images.resize
-        return resize(x_rgb255, kind.size, kind.size)
+        return (_shrunk if kind.averages else images.resize)(x_rgb255, kind.size, kind.size)
 
     def apply(self, name, *inputs):
         """The output of expert `name` for its own kind of input (`network_input`, for some parsers landmarks)."""
@@ -172,6 +171,17 @@ class Experts:
     def _variables(kind):
         scopes = tuple(scope + '/' for scope in kind.scopes)
         return [v for v in tf.global_variables() if v.op.name.startswith(scopes)]
+
+
+def _shrunk(x_nhwc, height, width):
+    """Averages where the picture gets smaller, else as `resize`; the picture's size may be known at run time only."""
+    rows, columns = x_nhwc.shape.as_list()[1:3]
+    if rows is not None and columns is not None:
+        return (images.shrink if rows > height else images.resize)(x_nhwc, height, width)
+    smaller = tf.cond(tf.shape(x_nhwc)[1] > height, lambda: images.shrink(x_nhwc, height, width),
+                      lambda: images.resize(x_nhwc, height, width))
+    smaller.set_shape([None, height, width, x_nhwc.shape.as_list()[3]])
+    return smaller
 
 
 class Reconstructor:

@@ -67,19 +67,20 @@ def resize(x_nhwc: Any, height: int, width: int, align_corners: bool = False) ->
 
 def shrink(x_nhwc: Any, height: int, width: int) -> Any:
     """[N, H, W, C] made smaller, by the mean over the area of each new pixel: antialiased, nothing moves."""
-    _, rows, columns, channels = x_nhwc.shape.as_list()
-    x = tf.matmul(tf.constant(_area_weights(rows, height)), tf.reshape(x_nhwc, [-1, rows, columns * channels]))
+    channels = x_nhwc.shape.as_list()[3]
+    rows, columns = [known or tf.shape(x_nhwc)[1 + axis] for axis, known in enumerate(x_nhwc.shape.as_list()[1:3])]
+    x = tf.matmul(_area_weights(rows, height), tf.reshape(x_nhwc, [-1, rows, columns * channels]))
     x = tf.transpose(tf.reshape(x, [-1, height, columns, channels]), [0, 2, 1, 3])
-    x = tf.matmul(tf.constant(_area_weights(columns, width)), tf.reshape(x, [-1, columns, height * channels]))
+    x = tf.matmul(_area_weights(columns, width), tf.reshape(x, [-1, columns, height * channels]))
     return tf.transpose(tf.reshape(x, [-1, width, height, channels]), [0, 2, 1, 3])
 
 
-def _area_weights(size_in: int, size_out: int) -> np.ndarray:
-    """[size_out, size_in]: how much of each new pixel is made of each old one; rows sum to 1."""
-    edges = np.arange(size_out + 1) * (size_in / size_out)
-    ends = np.minimum(edges[1:, None], np.arange(size_in) + 1)
-    starts = np.maximum(edges[:-1, None], np.arange(size_in))
-    return (np.maximum(ends - starts, 0) * (size_out / size_in)).astype(np.float32)
+def _area_weights(size_in: Any, size_out: int) -> Any:
+    """[size_out, size_in]: how much of each new pixel each old one makes; rows sum to 1. size_in: int or tensor."""
+    scale = tf.cast(size_in, tf.float32) / size_out
+    edges, places = tf.range(size_out + 1, dtype=tf.float32) * scale, tf.cast(tf.range(size_in), tf.float32)
+    overlap = tf.minimum(edges[1:, tf.newaxis], places + 1) - tf.maximum(edges[:-1, tf.newaxis], places)
+    return tf.maximum(overlap, 0.0) / scale
 
 
 def fade_and_upscale(x_nchw: Any, lod: Any) -> Any:
