@@ -21,7 +21,7 @@ RELEASED = dict(id=0.240, exp=0.122, gamma=0.084, rot=0.077)   # seconds per 100
 
 def step_by_step(name, samples, repeats):
     """Timing of the usual way, one session run with a fed batch per step, which is how the released script works."""
-    with tf.Graph().as_default() as graph, tfutil.create_session(graph=graph) as session:
+    with tf.Graph().as_default() as graph, tfutil.create_session(graph=graph, threads_per_op=1) as session:
         x = tf.placeholder(tf.float32, [64, factors.num_coeffs(name)])
         noise = tf.random_normal([64, factors.num_latents(name)])
         loss = tf.add_n(model.losses(x, noise, name, model.create_variables(model.model_shapes(name))))
@@ -35,7 +35,7 @@ def training_row(name, repeats=7):
     """One block of steps at batch 64, in a graph of its own -> table row."""
     samples = np.random.RandomState(0).standard_normal([BLOCK * 64, factors.num_coeffs(name)]).astype(np.float32)
     usual, _, _ = step_by_step(name, samples, repeats)
-    with tf.Graph().as_default() as graph, tfutil.create_session(graph=graph):
+    with tf.Graph().as_default() as graph, tfutil.create_session(graph=graph, threads_per_op=1):
         trainer = Trainer(name, samples)
         timing = measure(lambda: list(trainer.train_epoch(0, 1e-4)), repeats, warmup=2)
     per_1000 = [value / len(samples) * 1000 for value in timing]

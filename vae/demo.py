@@ -358,7 +358,7 @@ def _run(options, folders, samples, held_out, num_skipped):
     from dnnlib.tflib import tfutil
     from dnnlib.tflib.compat import gpu_names
     from vae.trainer import Trainer
-    tfutil.init_tf(seed=options.seed % 2 ** 31, threads=options.threads)
+    tfutil.init_tf(seed=options.seed % 2 ** 31, threads=options.threads, threads_per_op=1)
     print(f'computing on {"the GPU" if gpu_names() else "the CPU"}')
     trainer = Trainer(options.factor, samples, options.batch_size, options.seed, options.width,
                       options.cross_entropy_loss, options.start_gamma)

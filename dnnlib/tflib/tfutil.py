@@ -7,10 +7,11 @@ import numpy as np
 from dnnlib.tflib.compat import tf
 
 
-def session_config(threads: Optional[int] = None) -> Any:
+def session_config(threads: Optional[int] = None, threads_per_op: Optional[int] = None) -> Any:
     """A tf.ConfigProto that grows GPU memory as needed and runs ops without a GPU kernel on the CPU.
 
-    threads: size of TensorFlow's two thread pools; None: one thread per core.
+    threads: size of TensorFlow's two thread pools; None: one thread per core. threads_per_op: how many of them one op
+    may use; None: all. 1 is faster where many small ops can run side by side. The first session of a process decides.
     TensorFloat-32 is switched off where TensorFlow has that switch: its 10-bit mantissa changes images visibly.
     """
     if hasattr(tf.config.experimental, 'enable_tensor_float_32_execution'):
@@ -20,21 +21,23 @@ def session_config(threads: Optional[int] = None) -> Any:
     if threads is not None:
         proto.intra_op_parallelism_threads = threads
         proto.inter_op_parallelism_threads = threads
+    if threads_per_op is not None:
+        proto.intra_op_parallelism_threads = threads_per_op
     return proto
 
 
-def create_session(threads: Optional[int] = None, graph: Any = None) -> Any:
-    """A tf.Session of this process alone with `session_config(threads)`."""
-    return tf.Session(config=session_config(threads), graph=graph)
+def create_session(threads: Optional[int] = None, graph: Any = None, threads_per_op: Optional[int] = None) -> Any:
+    """A tf.Session of this process alone with `session_config(threads, threads_per_op)`."""
+    return tf.Session(config=session_config(threads, threads_per_op), graph=graph)
 
 
-def init_tf(seed: Optional[int] = None, threads: Optional[int] = None) -> Any:
+def init_tf(seed: Optional[int] = None, threads: Optional[int] = None, threads_per_op: Optional[int] = None) -> Any:
     """Make sure there is a default session and return it; the call that makes it seeds the graph with `seed`."""
     session = tf.get_default_session()
     if session is None:
         if seed is not None:
             tf.set_random_seed(seed)
-        session = create_session(threads)
+        session = create_session(threads, threads_per_op=threads_per_op)
         session.__enter__()     # stays the default session until the process ends, as dnnlib users expect
     return session
 
