@@ -10,9 +10,9 @@ import sys
 
 import config
 from dnnlib.util import UserError, run_main
+from training.snapshots import WORLDS
 
 TEMPLATE_FILE = 'similarity_Lm3D_all.mat'
-WORLDS = ('real', 'synthetic')
 
 
 def parse_options(arguments=None):

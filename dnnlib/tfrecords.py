@@ -280,6 +280,10 @@ def read_levels(folder: str, resolution: Optional[int] = None) -> List[Level]:
     top = resolution.bit_length() - 1 if resolution else max(by_log2)
     if resolution and resolution != 1 << top:
         raise UserError(f'resolution {resolution} is no power of two')
+    if top > max(by_log2):
+        finest = 1 << max(by_log2)
+        raise UserError(f'{folder}: its finest pictures are {finest}x{finest}, but {resolution}x{resolution} are '
+                        'needed; make it from larger pictures, or train at its resolution (--config)')
     missing = [f'{1 << log2}x{1 << log2}' for log2 in range(2, top + 1) if log2 not in by_log2]
     if missing:
         raise UserError(f'{folder}: no file for the level(s) {", ".join(missing)}; the dataset (finest level '

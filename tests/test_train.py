@@ -155,7 +155,7 @@ def test_values_of_the_wrong_kind_are_refused(arguments, capsys):
     (['--vae_weights', 'EMPTY'], {}, 'VAE weights of 4 factors'),
     (['--experts', 'EMPTY'], {'full_resolution': 16}, 'no table of perception networks'),
     (['--face_model', 'EMPTY'], {}, '01_MorphableModel.mat'),
-    ([], {'resolution': 32}, 'no file for the level'),
+    ([], {'resolution': 32}, 'finest pictures are 16x16, but 32x32 are needed'),
     (['--num_gpus', '3'], {}, '--num_gpus 3'),
 ])
 def test_what_is_missing_is_named_before_anything_is_written(place, tmp_path, options, changes, message):

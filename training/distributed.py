@@ -120,8 +120,8 @@ def local_devices(num_gpus: Optional[int]) -> List[str]:
     if num_gpus is None:
         return gpus or ['/device:CPU:0']
     if num_gpus < 0 or num_gpus > len(gpus):
-        raise UserError(f'--num_gpus {num_gpus}: {len(gpus)} GPUs are visible here; give 0 (the CPU) to {len(gpus)}, '
-                        'or see that the driver and CUDA_VISIBLE_DEVICES show more')
+        raise UserError(f'--num_gpus {num_gpus}: {len(gpus)} GPUs are visible here; give at most {len(gpus)} (0: the '
+                        'CPU), or see that the driver and CUDA_VISIBLE_DEVICES show more')
     return gpus[:num_gpus] or ['/device:CPU:0']
 
 
