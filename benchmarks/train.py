@@ -131,13 +131,13 @@ def main():
     parser.add_argument('--minibatch', type=int, default=None, help="None: the schedule's for one device")
     parser.add_argument('--repeats', type=int, default=3, help='timed turns')
     args = parser.parse_args()
-    from dnnlib.tflib import tfutil
     from dnnlib.tflib.compat import tf
     from training import configs
+    from training.distributed import Cluster
     config = configs.load('ffhq256' if args.full else 'demo64')
     resolutions = args.resolutions or ([256] if args.full else [8, 16, 32, 64])
     print(machine_line())
-    with tf.Graph().as_default(), tfutil.create_session():
+    with tf.Graph().as_default(), Cluster().session():
         context = (_full_context if args.full else _demo_context)(config, args.stage)
         built = build(config, context)
         found = [measure_at(built, r, args.minibatch, args.repeats) for r in resolutions]
