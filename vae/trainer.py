@@ -89,36 +89,49 @@ class Trainer:
         noise.set_shape([None, self.batch_size, num_latents(self.name)])
         x = tf.gather(self._data, self._rows)
 
-        def body(i, power1, power2, terms):
-            values, update = self._step(x[i], noise[i], power1, power2)
-            terms = terms.write(i, values)
-            with tf.control_dependencies(update):
-                return i + 1, power1 * BETA1, power2 * BETA2, terms
+        # Each weight has a token of its own: a step begins while the one before it still updates other weights.
+        def body(i, power1, power2, terms, *tokens):
+            values, tokens = self._step(x[i], noise[i], power1, power2, tokens)
+            return (i + 1, power1 * BETA1, power2 * BETA2, terms.write(i, values), *tokens)
 
         start = [tf.constant(0), beta1.read_value(), beta2.read_value(),
                  tf.TensorArray(tf.float32, count, element_shape=[len(TERMS)])]
-        _, power1, power2, terms = tf.while_loop(lambda i, *_: i < count, body, start, parallel_iterations=1,
-                                                 back_prop=False)
+        tokens = [tf.constant(0) for _ in self.weights]
+        _, power1, power2, terms, *tokens = tf.while_loop(lambda i, *_: i < count, body, start + tokens,
+                                                          parallel_iterations=2, back_prop=False)
         self._terms = terms.stack()
-        with tf.control_dependencies([self._terms, seed]):
+        with tf.control_dependencies([self._terms, seed, *tokens]):
             self._train = tf.group(beta1.assign(power1), beta2.assign(power2), step.assign_add(count))
 
-    def _step(self, x, noise, power1, power2):
-        """One Adam step inside the loop -> (TERMS before it, [update ops])."""
+    def _step(self, x, noise, power1, power2, tokens):
+        """One Adam step inside the loop -> (TERMS before it, [a tensor for each weight, there once it is updated]).
+
+        tokens: those of the step before.
+        """
         # Resource variables are read here, in the loop: a read outside would give every step the block's first values.
-        weights = OrderedDict((name, variable.read_value()) for name, variable in self.weights.items())
+        weights = OrderedDict()
+        for (name, variable), token in zip(self.weights.items(), tokens):
+            with tf.control_dependencies([token]):
+                weights[name] = variable.read_value()
         kl, generation = model.losses(x, noise, self.name, weights, self.cross_entropy)
         gradients = tf.gradients(self._kl_weight * kl + generation, list(weights.values()))
-        updates = []
-        for name, gradient in zip(weights, gradients):
-            if gradient is not None:        # loggamma_x has none under the cross-entropy loss
-                gradient = gradient * self._gamma_learns if name == self._gamma_name else gradient
-                slots = [self.state[f'{self.name}/{name}/{slot}'].handle for slot in ('Adam', 'Adam_1')]
-                updates.append(tf.raw_ops.ResourceApplyAdam(
-                    var=self.weights[name].handle, m=slots[0], v=slots[1], beta1_power=power1, beta2_power=power2,
-                    lr=self._rate, beta1=BETA1, beta2=BETA2, epsilon=EPSILON, grad=gradient))
+        updated = []
+        for name, gradient, token in zip(weights, gradients, tokens):
+            # loggamma_x has no gradient under the cross-entropy loss
+            update = [] if gradient is None else [self._adam(name, gradient, power1, power2)]
+            with tf.control_dependencies(update):
+                updated.append(tf.identity(token))
         gamma = tf.exp(weights[self._gamma_name])
-        return tf.stack([kl, generation, kl + generation, gamma]), updates
+        return tf.stack([kl, generation, kl + generation, gamma]), updated
+
+    def _adam(self, name, gradient, power1, power2):
+        """The op that updates one weight, and its two slots, by its gradient."""
+        if name == self._gamma_name:
+            gradient = gradient * self._gamma_learns
+        slots = [self.state[f'{self.name}/{name}/{slot}'].handle for slot in ('Adam', 'Adam_1')]
+        return tf.raw_ops.ResourceApplyAdam(
+            var=self.weights[name].handle, m=slots[0], v=slots[1], beta1_power=power1, beta2_power=power2,
+            lr=self._rate, beta1=BETA1, beta2=BETA2, epsilon=EPSILON, grad=gradient)
 
     def _build_evaluation(self):
         """Sums over a batch: squared residuals of the decoded mean, and KL."""
