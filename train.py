@@ -13,6 +13,7 @@ import config as paths
 from dnnlib import tfrecords
 from dnnlib.submission.run_dir import RunContext, create_run_dir, leading_number
 from dnnlib.util import EasyDict, UserError, run_main
+from metrics import metric_base
 from preprocess import world
 from training import configs, schedule, snapshots
 
@@ -33,7 +34,8 @@ WEIGHTS = {     # flag: (default, of which term)
     'w_gamma_change': (10.0, 'what must not change with the lighting, stage 2'),
 }
 OPTIONS_FILE = 'submit_config.json'
-CHANGEABLE = ('num_gpus', 'cpu_devices', 'data_dir', 'result_dir', 'total_kimg', 'checkpoint_minutes')  # by --resume
+CHANGEABLE = ('num_gpus', 'cpu_devices', 'data_dir', 'result_dir', 'total_kimg', 'checkpoint_minutes', 'metrics',
+              'metrics_num', 'inception')       # by --resume
 
 
 # Options
@@ -77,6 +79,13 @@ def parse_options(arguments=None):
         '(default: GPUs)')
     add('--checkpoint_minutes', metavar='N', type=number(0), help='between two checkpoints (default: 10)')
     add('-n', '--dry-run', action='store_true', help='check options and files, print what would be done (default: off)')
+    group = parser.add_argument_group('measuring')
+    add = group.add_argument
+    add('--metrics', metavar='NAMES', help='measure each network snapshot: names separated by commas, as '
+        'run_metrics.py --metrics takes them, e.g. fid,slope (default: none)')
+    add('--metrics_num', metavar='N', type=number(2, int), help='pictures that each metric may take (default: 50000)')
+    add('--inception', metavar='FILE', help='the public frozen graph classify_image_graph_def.pb, for fid, kid, ppl '
+        '(default: the identity expert, whose values compare with no published ones)')
     group = parser.add_argument_group('world')
     add = group.add_argument
     add('--world', choices=snapshots.WORLDS, help="whose face model, VAEs and experts (default: the dataset's, which "
@@ -109,7 +118,8 @@ def resolve(given):
         seed=given.get('seed', 1000), snapshot=None, start_kimg=0.0,
         total_kimg=given.get('total_kimg', configs.final_kimg(config, stage)),
         checkpoint_minutes=given.get('checkpoint_minutes', 10.0),
-        num_gpus=given.get('num_gpus'), cpu_devices=given.get('cpu_devices'),
+        num_gpus=given.get('num_gpus'), cpu_devices=given.get('cpu_devices'), metrics=given.get('metrics'),
+        metrics_num=given.get('metrics_num'), inception=given.get('inception'),
         data_dir=given.get('data_dir', os.path.join(paths.DATASET_DIR, config.data_dir)),
         result_dir=os.path.abspath(given.get('result_dir', paths.RESULT_DIR)))
     if stage == 2:
@@ -211,6 +221,10 @@ def check_files(options):
         Decoders(there.vae_weights)
     if options.stage == 2 or options.config.full_resolution <= options.config.resolution:
         perception.check_weights(there.expert_specs(), perception.STAGE_EXPERTS[options.stage])
+    if options.get('metrics'):          # a run of an earlier version has no such options
+        metric_base.choose(options.metrics)
+    if options.get('inception') and not os.path.isfile(options.inception):
+        raise UserError(f'--inception {options.inception}: not there')
 
 
 def _describe(options, num_devices):

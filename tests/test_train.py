@@ -157,6 +157,8 @@ def test_values_of_the_wrong_kind_are_refused(arguments, capsys):
     (['--face_model', 'EMPTY'], {}, '01_MorphableModel.mat'),
     ([], {'resolution': 32}, 'finest pictures are 16x16, but 32x32 are needed'),
     (['--num_gpus', '3'], {}, '--num_gpus 3'),
+    (['--metrics', 'fid,beauty'], {}, '--metrics beauty: unknown'),
+    (['--metrics', 'fid', '--inception', 'nowhere.pb'], {}, '--inception nowhere.pb: not there'),
 ])
 def test_what_is_missing_is_named_before_anything_is_written(place, tmp_path, options, changes, message):
     options = [str(tmp_path) if x == 'EMPTY' else x for x in options]
@@ -243,6 +245,29 @@ def test_generator_follows_its_renders(whole):
     """L1 to the render is what 100 steps can learn."""
     losses = [entry['Loss/l1_loss'] for entry in read_stats(whole[0])]
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:3])
+
+
+def test_snapshots_are_measured(place):
+    """Two snapshots: what is told of them, and where."""
+    from dnnlib.tflib.compat import tf
+    options = place.options('measured', total_kimg=2 * PER_LOOK / 1000, **FLAT)
+    results = os.path.join(place.folder, 'measured')
+    code, printed = _main(options + ['--result_dir', results, '--metrics', 'slope,fid', '--metrics_num', '8'])
+    run_dir = os.path.join(results, '00000-sgan-measured-cpu')
+    assert code == 0
+    with open(os.path.join(run_dir, 'metrics.jsonl')) as file:
+        found = [json.loads(line) for line in file]
+    assert sorted({(entry['nimg'], entry['metric']) for entry in found}) == [
+        (PER_LOOK, 'fid'), (PER_LOOK, 'slope'), (2 * PER_LOOK, 'fid'), (2 * PER_LOOK, 'slope')]
+    assert all(np.isfinite(entry['value']) for entry in found)
+    for name, words in (('metric-fid8.txt', ['fid8']), ('metric-slope.txt', ['identity', 'expression', 'pose'])):
+        with open(os.path.join(run_dir, name)) as file:
+            lines = file.read().splitlines()
+        assert len(lines) == 2 and all(line in printed for line in lines)
+        assert all(word in line for word in words for line in lines)
+    tags = {value.tag for name in os.listdir(run_dir) if name.startswith('events')
+            for event in tf.train.summary_iterator(os.path.join(run_dir, name)) for value in event.summary.value}
+    assert {'Metrics/fid8', 'Metrics/slope/lighting'} <= tags
 
 
 # ---- many lives

@@ -14,6 +14,7 @@ from training.fixed_faces import FixedFaces
 from vae.model import RELEASED, export_decoder
 
 RETRY_SECONDS = 60          # after a checkpoint that could not be written
+MEASURING_SECONDS = 86400   # that other hosts wait for metrics
 
 
 class Archive:
@@ -21,18 +22,18 @@ class Archive:
 
     run: RunContext. nets: towers.Nets. state: {name: variable} of a checkpoint. world, world_parts: name of the
     world, and {'face_model', 'experts': path} where not its own. snapshot_ticks: between two network snapshots.
-    checkpoint_minutes: between two checkpoints.
+    checkpoint_minutes: between two checkpoints. evaluation: Evaluation of the network snapshots, or None.
     What cannot be written on the way is told, and training goes on; at the end it is a UserError.
     """
 
     def __init__(self, run, cluster, telemetry, checkpoints, nets, state, world, world_parts, snapshot_ticks,
-                 checkpoint_minutes):
+                 checkpoint_minutes, evaluation=None):
         self.run, self.cluster, self.telemetry, self.checkpoints = run, cluster, telemetry, checkpoints
         self.state, self.world, self.world_parts = state, world, world_parts or {}
         self.networks = nets.copies[0] + (nets.Gs,)
         self.snapshot_ticks, self.checkpoint_seconds = snapshot_ticks, 60 * checkpoint_minutes
         self._next_checkpoint = time.monotonic() + self.checkpoint_seconds
-        self._fixed = None
+        self._fixed, self._evaluation = None, evaluation
 
     def begin(self, context, dataset, grid_size, seed, nimg, lod):
         """Before the first step: reals.png, the first fakes, and the decoders that belong to all snapshots.
@@ -69,9 +70,21 @@ class Archive:
         with self.cluster.maintenance('writing pictures and snapshots'):
             self._try(self.telemetry.tick, shown, rates, must=False)
             self._try(self._draw_fakes, progress.nimg, must=last)
-            if last or progress.tick == 1 or progress.tick % self.snapshot_ticks == 0:
-                self._try(self._save_networks, f'network-snapshot-{progress.nimg // 1000:06d}.pkl', must=last)
+            snapshot = last or progress.tick == 1 or progress.tick % self.snapshot_ticks == 0
+            if snapshot:
+                name = f'network-snapshot-{progress.nimg // 1000:06d}.pkl'
+                snapshot = self._try(self._save_networks, name, must=last)
         progress.update(tick_start_nimg=progress.nimg, tick_seconds=0.0, maintenance_seconds=time.monotonic() - began)
+        if snapshot and self._evaluation is not None:
+            self._evaluate(self.run.path(name), progress)
+
+    def _evaluate(self, path, progress):
+        """The snapshot's metrics. They may take long, and whoever wants to end the run then may kill it: save first."""
+        began = time.monotonic()
+        with self.cluster.maintenance('measuring a snapshot', MEASURING_SECONDS):
+            self._try(self._save_checkpoint, progress, must=False)
+            self._try(self._evaluation.measure, path, progress.nimg, must=False)
+        progress.maintenance_seconds += time.monotonic() - began
 
     def checkpoint_if_due(self, progress, must):
         """A checkpoint when the last is old enough, or when it must be."""

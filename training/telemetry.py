@@ -83,6 +83,10 @@ class Telemetry:
         with open(path, 'rb') as file:
             self._events.picture(name, file.read(), width, height, nimg)
 
+    def scalars(self, values: Dict[str, float], nimg: int) -> None:
+        """Further numbers for TensorBoard, by its names."""
+        self._events.scalars(values, nimg)
+
     def say(self, text: str) -> None:
         """A line above the bar, also in log.txt."""
         if self._run_dir is not None:
