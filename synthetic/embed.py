@@ -1,0 +1,78 @@
+"""Make a trained model small enough to pass on: its moving-average generator alone, decoders, and average of w.
+
+    python -m synthetic.embed --model results/00001-sgan-demo64-cpu-stage2/network-final.pkl
+
+Weights are kept in half precision, which moves pictures by less than a level of grey on average; any program that
+reads snapshots reads them.
+"""
+
+import argparse
+import os
+
+import numpy as np
+
+import config
+from dnnlib.util import UserError, atomic_path, run_main
+
+NAME = 'demo64.pkl'
+EXAMPLE = '''The folder is what generate_images.py falls back on without the released model (default: the project's own
+folder demo). A model of another world can be packed too; give it a folder of its own.'''
+
+
+def embed(model, folder, name=NAME):
+    """Write <folder>/<name> with its -world.json, -average_w_id.txt, and <folder>/vae; returns the paths.
+
+    model: a snapshot with its world file beside it. UserError when it or its decoders are missing or damaged.
+    """
+    from dnnlib.tflib import pickles, tfutil
+    from dnnlib.tflib.compat import tf
+    from training import sampling, snapshots, worlds
+    from vae.model import RELEASED, Decoders, export_decoder
+    target, world = os.path.join(folder, name), worlds.of_model(model)
+    if os.path.realpath(target) == os.path.realpath(model):
+        raise UserError(f'--output {folder}: that is where the model lies; choose another folder')
+    with tf.Graph().as_default() as graph, tfutil.create_session(graph=graph):
+        pickles.save_states([_halved(snapshots.load_generator(model).state())], target)
+        paths = Decoders(world.vae_weights).paths
+    vae = os.path.join(folder, snapshots.VAE_FOLDER)
+    with atomic_path(vae, directory=True) as temporary:
+        for factor, path in paths.items():
+            export_decoder(path, os.path.join(temporary, factor, RELEASED), factor)
+    facts = snapshots.write_world(target, world.name, vae_weights=snapshots.VAE_FOLDER)
+    average = snapshots.average_w_path(target)
+    if os.path.exists(average):
+        os.remove(average)              # of the model that was here before
+    with sampling.FaceGenerator(target) as faces:
+        faces.prepare()
+    return [target, facts, average, vae]
+
+
+def _halved(state):
+    """A NetworkState with its arrays in half precision, and those of its components."""
+    state.variables = [(name, np.asarray(value, np.float16) if np.ndim(value) else value)
+                       for name, value in state.variables]
+    for component in state.components.values():
+        _halved(component)
+    return state
+
+
+def _size(path):
+    files = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names] or [path]
+    return sum(os.path.getsize(file) for file in files) / 2 ** 20
+
+
+def main():
+    """Options -> `embed`; prints what was written and how large it is."""
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--model', required=True, metavar='FILE', help='network-snapshot-*.pkl or network-final.pkl')
+    parser.add_argument('--output', default=config.DEMO_DIR, metavar='DIR', help='folder (default: %(default)s)')
+    args = parser.parse_args()
+    if not os.path.isfile(args.model):
+        raise UserError(f'--model {args.model}: no such file')
+    for path in embed(args.model, args.output):
+        print(f'{_size(path):7.2f} MB  {path}')
+
+
+if __name__ == '__main__':
+    run_main(main)

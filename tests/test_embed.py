@@ -1,0 +1,56 @@
+"""synthetic.embed: what is packed draws what the model draws, with files a third or less of the size."""
+
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+import config
+from dnnlib.util import UserError
+from synthetic import embed
+from tests.common import data
+from training import snapshots
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    """A snapshot of random networks that belongs to the synthetic world, with the VAEs of that world beside it."""
+    folder = str(tmp_path_factory.mktemp('model'))
+    path = os.path.join(folder, 'network-final.pkl')
+    shutil.copy(data('generator', 'networks.pkl'), path)
+    shutil.copytree(os.path.join(config.DEMO_DIR, 'vae'), os.path.join(folder, 'own'))
+    snapshots.write_world(path, 'synthetic', vae_weights='own')
+    return path
+
+
+def test_packed_model_draws_the_same(model, tmp_path, capsys, monkeypatch):
+    from training.sampling import FaceGenerator
+    monkeypatch.setattr(sys, 'argv', ['embed.py', '--model', model, '--output', str(tmp_path)])
+    embed.main()
+    assert sorted(os.listdir(str(tmp_path))) == ['demo64-average_w_id.txt', 'demo64-world.json', 'demo64.pkl', 'vae']
+    packed = os.path.join(str(tmp_path), 'demo64.pkl')
+    assert os.path.getsize(packed) < os.path.getsize(model) / 4 and packed in capsys.readouterr().out
+    assert snapshots.read_world(packed) == {'world': 'synthetic', 'vae_weights': 'vae'}
+    pictures = []
+    for path in (model, packed):
+        with FaceGenerator(path) as faces:
+            pictures.append(faces.images_float(faces.random_faces(4, seed=5)))
+    assert pictures[0].std() > 20
+    difference = np.abs(pictures[1] - pictures[0])          # of 255
+    assert difference.mean() < 0.2 and difference.max() < 3
+
+
+def test_a_model_is_not_packed_into_itself(tmp_path):
+    path = str(tmp_path / 'demo64.pkl')
+    shutil.copy(data('generator', 'networks.pkl'), path)
+    snapshots.write_world(path, 'synthetic')
+    with pytest.raises(UserError, match='choose another folder'):
+        embed.embed(path, str(tmp_path))
+
+
+def test_missing_model_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['embed.py', '--model', str(tmp_path / 'no.pkl')])
+    with pytest.raises(UserError, match='no.pkl: no such file'):
+        embed.main()
