@@ -9,7 +9,16 @@ from hypothesis.extra import numpy as hnp
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
 from renderer import factors
-from renderer.face_decoder import IMPLEMENTATIONS, FaceDecoder, _library, project_224, project_256, rotation_matrix
+from renderer.face_decoder import (
+    IMPLEMENTATIONS,
+    FaceDecoder,
+    _library,
+    compact_basis,
+    compact_scale,
+    project_224,
+    project_256,
+    rotation_matrix,
+)
 from renderer.face_model import load_face_model_file
 from tests.common import assert_close, data
 
@@ -132,7 +141,7 @@ def test_constants_are_made_once_and_anywhere(tf_session, built, recorded):
     a, b = tf_session.run([inside, outside])
     assert_close(a, b)
     sizes = [op.outputs[0].shape.num_elements() for op in tf.get_default_graph().get_operations() if op.type == 'Const']
-    assert sum(size == 144 * 204 for size in sizes) == 1
+    assert sum(size == 5 * 144 * 32 for size in sizes) == 1         # 204 rows in 5 blocks of 48
 
 
 def finite(limit):
@@ -267,14 +276,49 @@ def test_bad_shapes_are_refused(tf_session, change, message):
         tf_session.run(_library().face_shade(**dict(shade_inputs(), **change)).colors)
 
 
-def test_linear_op_refuses_other_columns(tf_session):
-    mean = np.zeros([2, 3], np.float32)
-    feed = tf.placeholder(tf.float32, [None, None])
-    basis = tf.placeholder(tf.float32, [None, None])
-    points = _library().face_linear(feed, basis, mean)
-    for columns, width, message in ((7, 7, 'multiple of 8'), (8, 9, r'coefficients must have shape \[any,8\]')):
-        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-            tf_session.run(points, {basis: np.zeros([6, columns]), feed: np.zeros([1, width])})
+@pytest.mark.parametrize('rows', [1, 47, 48, 6181])
+def test_compact_basis_is_near_the_basis(rows):
+    """Read back as the kernels do; also columns of zeros and of one large number."""
+    random = np.random.RandomState(rows)
+    basis = (random.standard_normal([rows, 5]) * [1e-6, 0, 1, 30, 1e6]).astype(np.float32)
+    basis[rows // 2, 3] = -1e4
+    scale = compact_scale(basis)
+    first, second = np.split(compact_basis(basis, scale), 2, axis=-1)                       # [blocks, columns, 16]
+    third = (first.view(np.uint32) << np.uint32(21) | second.view(np.uint32) << np.uint32(21) >> np.uint32(11))
+    read = np.stack([first, second, third.view(np.int32)], axis=1).astype(np.float32).transpose(0, 1, 3, 2)
+    read = read.reshape(-1, 5) * scale
+    assert (np.abs(read[:rows] - basis) <= 6e-7 * np.abs(basis).max(axis=0)).all()
+    assert (np.abs(read[rows:]) <= 1e-6 * np.abs(basis).max(axis=0)).all()
+
+
+@pytest.mark.parametrize('batch', [1, 2, 5, 8, 11])
+def test_linear_op_by_hand_with_its_gradient(tf_session, batch):
+    """Rows that do not fill a block, coefficients in two runs."""
+    random = np.random.RandomState(batch)
+    basis, mean = random.standard_normal([3 * 1041, 7]), random.standard_normal([1041, 3]).astype(np.float32)
+    coeff, weight = random.standard_normal([batch, 12]), random.standard_normal([batch, 1041, 3])
+    scale = compact_scale(basis)
+    feed = tf.constant(coeff.astype(np.float32))
+    points = _library().face_linear(feed, compact_basis(basis, scale), scale, mean, runs=[8, 11, 2, 6])
+    gradient = tf.gradients(tf.reduce_sum(points * weight.astype(np.float32)), feed)[0]
+    columns = [8, 9, 10, 2, 3, 4, 5]
+    expected = np.zeros(coeff.shape)
+    expected[:, columns] = weight.reshape(batch, -1) @ basis
+    points, gradient = tf_session.run([points, gradient])
+    assert_close(points, (coeff[:, columns] @ basis.T).reshape(-1, 1041, 3) + mean, atol=3e-5)
+    assert_close(gradient, expected, atol=5e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize('shape, runs, message', [
+    ([1, 8, 32], [0, 7], 'runs must name 8 of the 9'), ([1, 8, 32], [2, 10], 'runs must name'),
+    ([1, 8, 32], [0, 8, 1], 'runs must name'), ([1, 8, 16], [0, 8], r'basis must have shape \[1,any,32\]'),
+    ([2, 8, 32], [0, 8], r'basis must have shape \[1,any,32\]')])
+def test_linear_op_refuses_other_shapes(tf_session, shape, runs, message):
+    basis = tf.placeholder(tf.int32, [None, None, None])
+    points = _library().face_linear(np.zeros([1, 9], np.float32), basis, np.zeros([8], np.float32),
+                                    np.zeros([2, 3], np.float32), runs=runs)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        tf_session.run(points, {basis: np.zeros(shape)})
 
 
 def test_unknown_implementation(built):

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #ifdef __SSE__
 #include <xmmintrin.h>
@@ -25,16 +26,21 @@ template <>
 struct Side<8> {
   typedef float Lanes __attribute__((vector_size(32)));
   typedef float Stored __attribute__((vector_size(32), aligned(4), may_alias));
+  typedef int32_t Integers __attribute__((vector_size(32)));
+  typedef uint32_t Bits __attribute__((vector_size(32), aligned(4), may_alias));
 };
-typedef Side<kLanes>::Lanes Lanes;
-typedef Side<kLanes>::Stored StoredLanes;
+template <>
+struct Side<16> {
+  typedef float Lanes __attribute__((vector_size(64)));
+  typedef float Stored __attribute__((vector_size(64), aligned(4), may_alias));
+  typedef int32_t Integers __attribute__((vector_size(64)));
+  typedef uint32_t Bits __attribute__((vector_size(64), aligned(4), may_alias));
+};
 
 constexpr float kMinSquare = 1e-12f;  // Vectors with a smaller square are not stretched to length 1.
 constexpr float kMaxScale = 1e6f;     // 1 / sqrt(kMinSquare)
 constexpr int kTileRows = 3 * kTileVertices;
-
-INLINE Lanes Load(const float* row) { return *reinterpret_cast<const StoredLanes*>(row); }
-INLINE void Store(float* row, const Lanes& value) { *reinterpret_cast<StoredLanes*>(row) = value; }
+constexpr int kTileColumns = 80;  // Of a gradient: their sums stay in the nearest cache.
 
 // ---- between [face, vertex, 3] and rows of lanes
 
@@ -86,106 +92,169 @@ INLINE int TileSize(int64_t start, int64_t vertices) {
   return static_cast<int>(std::min<int64_t>(kTileVertices, vertices - start));
 }
 
-// ---- the linear model
+// ---- the linear model, with kWidth rows side by side: a part of a line, or half of it
 
-// The sum of eight numbers of each of `count`: four at once where processors can, always in this order.
-INLINE void SumLanes(const float* lanes, int count, float* sums) {
-  int i = 0;
-#ifdef __SSE__
-  for (; i + 4 <= count; i += 4) {
-    __m128 half[4];
-    for (int j = 0; j < 4; ++j) {
-      const float* at = lanes + (i + j) * kLanes;
-      half[j] = _mm_add_ps(_mm_loadu_ps(at), _mm_loadu_ps(at + 4));
+template <int kWidth>
+struct Model {
+  typedef typename Side<kWidth>::Lanes Lanes;
+  typedef typename Side<kWidth>::Stored StoredLanes;
+  typedef typename Side<kWidth>::Integers Integers;
+  typedef typename Side<kWidth>::Bits Bits;
+
+  static INLINE Lanes Load(const float* row) { return *reinterpret_cast<const StoredLanes*>(row); }
+  static INLINE void Store(float* row, const Lanes& value) { *reinterpret_cast<StoredLanes*>(row) = value; }
+
+  // Numbers of one part of a line. `line` may start at its middle, for the second half of them.
+  static INLINE Lanes WeightsOf(const int32_t* line, int part) {
+    const Bits first = *reinterpret_cast<const Bits*>(line), second = *reinterpret_cast<const Bits*>(line + kPartRows);
+    const Bits bits = part == 0 ? first : part == 1 ? second : first << 21 | second << 21 >> 11;
+    return Convert<Lanes>(reinterpret_cast<Integers>(bits));
+  }
+
+  // Parts [kPart, kPart + kParts) of one block: coefficients [columns, kFaces] -> values of each.
+  template <int kFaces, int kPart, int kParts>
+  static INLINE void MultiplyParts(const Linear& linear, const int32_t* line, const float* coefficients,
+                                   float (*values)[kBlockRows]) {
+    Lanes sums[kFaces][kParts] = {};
+    const int64_t ahead = 2 * linear.columns * kLine;
+    for (int64_t k = 0; k < linear.columns; ++k, line += kLine, coefficients += kFaces) {
+      if (kPart == 0) __builtin_prefetch(line + ahead, 0, 2);
+      if (kPart + kParts == 3) __builtin_prefetch(line + kPartRows + ahead, 0, 2);
+      Lanes weights[kParts];
+      for (int r = 0; r < kParts; ++r) weights[r] = WeightsOf(line, kPart + r);
+      for (int f = 0; f < kFaces; ++f) {
+        for (int r = 0; r < kParts; ++r) sums[f][r] += weights[r] * coefficients[f];
+      }
     }
-    _MM_TRANSPOSE4_PS(half[0], half[1], half[2], half[3]);
-    _mm_storeu_ps(sums + i, _mm_add_ps(_mm_add_ps(half[0], half[1]), _mm_add_ps(half[2], half[3])));
-  }
-#endif
-  for (; i < count; ++i) {
-    const float* v = lanes + i * kLanes;
-    sums[i] = ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7]));
-  }
-}
-
-// The rows of one vertex, [3, columns], times the coefficients [kFaces, columns] -> products [kFaces, 3]. As many faces
-// as registers hold.
-template <int kFaces>
-INLINE void MultiplyVertex(const float* rows, int64_t columns, const float* coefficients, float* products) {
-  Lanes sums[kFaces][3];
-  for (int f = 0; f < kFaces; ++f) {
-    for (int r = 0; r < 3; ++r) sums[f][r] = Lanes{};
-  }
-  for (int64_t k = 0; k < columns; k += kLanes) {
-    // The processor itself does not look beyond a page.
-    for (int r = 0; r < 3; ++r) __builtin_prefetch(rows + 6 * columns + 3 * k + r * kLanes);
-    const Lanes weights[3] = {Load(rows + k), Load(rows + columns + k), Load(rows + 2 * columns + k)};
     for (int f = 0; f < kFaces; ++f) {
-      const Lanes coefficient = Load(coefficients + f * columns + k);
-      for (int r = 0; r < 3; ++r) sums[f][r] += weights[r] * coefficient;
+      for (int r = 0; r < kParts; ++r) Store(values[f] + (kPart + r) * kPartRows, sums[f][r]);
     }
   }
-  float lanes[kFaces * 3 * kLanes];
-  for (int f = 0; f < kFaces; ++f) {
-    for (int r = 0; r < 3; ++r) Store(lanes + (3 * f + r) * kLanes, sums[f][r]);
-  }
-  SumLanes(lanes, 3 * kFaces, products);
-}
 
-// sums [kFaces, columns] += rows [kRows, columns], each times the gradient of its value for that face;
-// `df` [kRows, kFaces, kLanes] holds each of these numbers in all lanes.
-template <int kRows, int kFaces>
-INLINE void AddRows(const float* rows, int64_t columns, const float* df, float* sums) {
-  for (int64_t k = 0; k < columns; k += kLanes) {
-    // Processors do not foresee rows read side by side: the rows after next, in the order of their places.
-    for (int i = 0; i < kRows; i += 2) __builtin_prefetch(rows + 2 * kRows * columns + k * kRows + i * kLanes);
-    Lanes weights[kRows];
-    for (int r = 0; r < kRows; ++r) weights[r] = Load(rows + r * columns + k);
+  // values [faces, linear.rows] of one block: coefficients [columns, kFaces].
+  template <int kFaces>
+  static INLINE void MultiplyBlock(const Linear& linear, int64_t block, const float* coefficients, int faces,
+                                   float* values) {
+    alignas(64) float products[kFaces][kBlockRows];
+    for (int half = 0; half < kPartRows; half += kWidth) {
+      const int32_t* const line = linear.basis + block * linear.columns * kLine + half;
+      float (*const here)[kBlockRows] = reinterpret_cast<float (*)[kBlockRows]>(products[0] + half);
+      if (kFaces == 8 && kWidth == 8) {  // As many sums at once as registers hold.
+        MultiplyParts<kFaces, 0, 1>(linear, line, coefficients, here);
+        MultiplyParts<kFaces, 1, 1>(linear, line, coefficients, here);
+        MultiplyParts<kFaces, 2, 1>(linear, line, coefficients, here);
+      } else {
+        MultiplyParts<kFaces, 0, 3>(linear, line, coefficients, here);
+      }
+    }
+    const int64_t row = block * kBlockRows, there = std::min<int64_t>(kBlockRows, linear.rows - row);
+    for (int f = 0; f < faces; ++f) {
+      float* const out = values + f * linear.rows + row;
+      if (there == kBlockRows) {
+        for (int i = 0; i < kBlockRows; i += kWidth) Store(out + i, Load(products[f] + i) + Load(linear.mean + row + i));
+      } else {
+        for (int i = 0; i < there; ++i) out[i] = products[f][i] + linear.mean[row + i];
+      }
+    }
+  }
+
+  // The gradient of a block's rows, ready for its integers: [kFaces, kBlockRows], of which `faces` are there.
+  static INLINE void LoadBlock(const Linear& linear, int64_t block, const float* df_dvalues, int faces, float* df) {
+    const int64_t row = block * kBlockRows, there = std::min<int64_t>(kBlockRows, linear.rows - row);
+    for (int f = 0; f < faces; ++f, df += kBlockRows) {
+      const float* const from = df_dvalues + f * linear.rows + row;
+      if (there == kBlockRows) {
+        for (int i = 0; i < kBlockRows; i += kWidth) Store(df + i, Load(from + i) * (1.0f / kIntegers));
+      } else {
+        for (int i = 0; i < kBlockRows; ++i) df[i] = i < there ? from[i] * (1.0f / kIntegers) : 0.0f;
+      }
+    }
+  }
+
+  // sums [kColumns, kFaces, kPartRows] += the share of as many lines.
+  template <int kFaces, int kColumns>
+  static INLINE void AddLines(const int32_t* line, const float* df, float* sums) {
+    Lanes weights[kColumns][3];
+    for (int k = 0; k < kColumns; ++k) {
+      for (int r = 0; r < 3; ++r) weights[k][r] = WeightsOf(line + k * kLine, r);
+    }
     for (int f = 0; f < kFaces; ++f) {
-      Lanes sum = Load(sums + f * columns + k);
-      for (int r = 0; r < kRows; ++r) sum += weights[r] * Load(df + (r * kFaces + f) * kLanes);
-      Store(sums + f * columns + k, sum);
+      const float* const at = df + f * kBlockRows;
+      const Lanes of[3] = {Load(at), Load(at + kPartRows), Load(at + 2 * kPartRows)};
+      for (int k = 0; k < kColumns; ++k) {
+        float* const sum = sums + (k * kFaces + f) * kPartRows;
+        Store(sum, Load(sum) + (weights[k][0] * of[0] + weights[k][1] * of[1] + weights[k][2] * of[2]));
+      }
     }
   }
-}
 
-// For some of the faces: coefficients [kFaces, columns], beyond `faces` 0.
-template <int kFaces>
-INLINE void MultiplyFaces(const Linear& linear, int64_t row, const float* coefficients, int faces, float* values) {
-  float products[kFaces * 3];
-  MultiplyVertex<kFaces>(linear.basis + row * linear.columns, linear.columns, coefficients, products);
-  for (int f = 0; f < std::min(faces, kFaces); ++f) {
-    for (int r = 0; r < 3; ++r) values[f * linear.rows + row + r] = products[3 * f + r] + linear.mean[row + r];
-  }
-}
-
-template <int kRows, int kFaces>
-INLINE void AddGroup(const Linear& linear, int64_t row, const float* df_dvalues, int faces, float* sums) {
-  float df[kRows * kFaces * kLanes];
-  for (int r = 0; r < kRows; ++r) {
-    for (int f = 0; f < kFaces; ++f) {
-      const float value = f < faces ? df_dvalues[f * linear.rows + row + r] : 0.0f;
-      for (int lane = 0; lane < kLanes; ++lane) df[(r * kFaces + f) * kLanes + lane] = value;
+  // Columns [begin, end) of the gradient, for blocks [first, last) and up to kFaces faces: sums [faces, columns].
+  template <int kFaces>
+  static INLINE void GradientOfColumns(const Linear& linear, int64_t begin, int64_t end, int64_t first, int64_t last,
+                                       const float* df_dvalues, int faces, float* sums) {
+    alignas(64) float lanes[kTileColumns * kFaces * kPartRows];
+    std::fill(lanes, lanes + (end - begin) * kFaces * kPartRows, 0.0f);
+    alignas(64) float df[kFaces * kBlockRows] = {0.0f};
+    const int64_t ahead = 2 * linear.columns * kLine;
+    for (int64_t block = first; block < last; ++block) {
+      LoadBlock(linear, block, df_dvalues, faces, df);
+      for (int half = 0; half < kPartRows; half += kWidth) {
+        const int32_t* line = linear.basis + (block * linear.columns + begin) * kLine + half;
+        float* sum = lanes + half;
+        int64_t k = begin;
+        for (; k + 2 <= end; k += 2, line += 2 * kLine, sum += 2 * kFaces * kPartRows) {
+          for (int i = 0; i < 4; ++i) __builtin_prefetch(line + ahead + i * kPartRows, 0, 2);
+          AddLines<kFaces, 2>(line, df + half, sum);
+        }
+        if (k < end) AddLines<kFaces, 1>(line, df + half, sum);
+      }
+    }
+    for (int64_t k = begin; k < end; ++k) {
+      for (int f = 0; f < faces; ++f) {
+        const float* const v = lanes + ((k - begin) * kFaces + f) * kPartRows;
+        float sum = 0.0f;
+        for (int i = 0; i < kPartRows; ++i) sum += v[i];
+        sums[f * linear.columns + k] = sum;
+      }
     }
   }
-  AddRows<kRows, kFaces>(linear.basis + row * linear.columns, linear.columns, df, sums);
-}
 
-template <int kRows>
-INLINE void AddGroups(const Linear& linear, Faces faces, int64_t row, const float* df_dvalues, float* sums) {
-  for (int64_t g = 0; g < faces.Groups(); ++g) {  // The rows stay in the nearest cache.
-    const float* df = df_dvalues + g * kLanes * linear.rows;
-    float* group = sums + g * kLanes * linear.columns;
-    const int lanes = faces.Lanes(g);
-    if (lanes == 1) {
-      AddGroup<kRows, 1>(linear, row, df, lanes, group);
-    } else if (lanes <= 4) {
-      AddGroup<kRows, 4>(linear, row, df, lanes, group);
-    } else {
-      AddGroup<kRows, kLanes>(linear, row, df, lanes, group);
+  static INLINE void Blocks(const Linear& linear, Faces faces, const float* coefficients, int64_t first, int64_t last,
+                            float* values) {
+    const int width = faces.batch == 1 ? 1 : faces.Width();
+    for (int64_t block = first; block < last; ++block) {
+      for (int64_t g = 0; g < faces.Groups(); ++g) {  // The block stays in the nearest cache.
+        const float* const of = coefficients + g * linear.columns * width;
+        float* const out = values + g * width * linear.rows;
+        if (width == 1) {
+          MultiplyBlock<1>(linear, block, of, 1, out);
+        } else if (width == 4) {
+          MultiplyBlock<4>(linear, block, of, faces.Lanes(g), out);
+        } else {
+          MultiplyBlock<8>(linear, block, of, faces.Lanes(g), out);
+        }
+      }
     }
   }
-}
+
+  static INLINE void Gradient(const Linear& linear, Faces faces, const float* df_dvalues, int64_t first, int64_t last,
+                              float* sums) {
+    for (int64_t begin = 0; begin < linear.columns; begin += kTileColumns) {
+      const int64_t end = std::min<int64_t>(begin + kTileColumns, linear.columns);
+      for (int64_t g = 0; g < faces.Groups(); ++g) {
+        const float* const df = df_dvalues + g * faces.Width() * linear.rows;
+        float* const out = sums + g * faces.Width() * linear.columns;
+        if (faces.batch == 1) {
+          GradientOfColumns<1>(linear, begin, end, first, last, df, 1, out);
+        } else if (faces.Width() == 4) {
+          GradientOfColumns<4>(linear, begin, end, first, last, df, faces.Lanes(g), out);
+        } else {
+          GradientOfColumns<8>(linear, begin, end, first, last, df, faces.Lanes(g), out);
+        }
+      }
+    }
+  }
+};
 
 // ---- shading, with kWidth faces side by side
 
@@ -415,28 +484,43 @@ void PackRows(Faces faces, const float* values, int64_t count, float* rows) {
   }
 }
 
-FOR_EACH_PROCESSOR
-void LinearRows(const Linear& linear, Faces faces, const float* coefficients, int64_t first, int64_t last,
-                float* values) {
-  for (int64_t row = first; row < last; row += 3) {
-    if (faces.batch == 1) {
-      MultiplyFaces<1>(linear, row, coefficients, 1, values);
-      continue;
-    }
-    for (int64_t f = 0; f < faces.batch; f += 4) {  // The rows stay in the nearest cache.
-      MultiplyFaces<4>(linear, row, coefficients + f * linear.columns, static_cast<int>(faces.batch - f),
-                       values + f * linear.rows);
-    }
-  }
+// With 512-bit registers, where there are any: the same bits.
+#ifdef HAS_WIDE
+WIDE static void WideBlocks(const Linear& linear, Faces faces, const float* coefficients, int64_t first, int64_t last,
+                            float* values) {
+  Model<16>::Blocks(linear, faces, coefficients, first, last, values);
 }
+WIDE static void WideGradient(const Linear& linear, Faces faces, const float* df_dvalues, int64_t first, int64_t last,
+                              float* sums) {
+  Model<16>::Gradient(linear, faces, df_dvalues, first, last, sums);
+}
+#endif
 
 FOR_EACH_PROCESSOR
-void LinearRowsGradient(const Linear& linear, Faces faces, const float* df_dvalues, int64_t first, int64_t last,
-                        float* sums) {
-  std::fill(sums, sums + faces.Groups() * kLanes * linear.columns, 0.0f);
-  int64_t row = first;
-  for (; row + 4 <= last; row += 4) AddGroups<4>(linear, faces, row, df_dvalues, sums);
-  for (; row < last; ++row) AddGroups<1>(linear, faces, row, df_dvalues, sums);
+static void NarrowBlocks(const Linear& linear, Faces faces, const float* coefficients, int64_t first, int64_t last,
+                         float* values) {
+  Model<8>::Blocks(linear, faces, coefficients, first, last, values);
+}
+FOR_EACH_PROCESSOR
+static void NarrowGradient(const Linear& linear, Faces faces, const float* df_dvalues, int64_t first, int64_t last,
+                           float* sums) {
+  Model<8>::Gradient(linear, faces, df_dvalues, first, last, sums);
+}
+
+void LinearBlocks(const Linear& linear, Faces faces, const float* coefficients, int64_t first, int64_t last,
+                  float* values) {
+#ifdef HAS_WIDE
+  if (IsWide()) return WideBlocks(linear, faces, coefficients, first, last, values);
+#endif
+  NarrowBlocks(linear, faces, coefficients, first, last, values);
+}
+
+void LinearBlocksGradient(const Linear& linear, Faces faces, const float* df_dvalues, int64_t first, int64_t last,
+                          float* sums) {
+#ifdef HAS_WIDE
+  if (IsWide()) return WideGradient(linear, faces, df_dvalues, first, last, sums);
+#endif
+  NarrowGradient(linear, faces, df_dvalues, first, last, sums);
 }
 
 void SumChunks(const float* values, int64_t chunks, int64_t count, double* sums) {

@@ -33,23 +33,34 @@ inline int64_t Chunks(int64_t vertices) { return (Tiles(vertices) + kChunkTiles 
 // values [batch, count] -> rows [groups, count, width].
 void PackRows(Faces faces, const float* values, int64_t count, float* rows);
 
-// A linear model of `rows` numbers, three to a vertex.
+// A linear model of `rows` numbers. Its basis is kept compact, as three numbers of 21 bits in each 64 bits: that is two
+// thirds of float32's bytes, and bytes are what it costs. A block is kBlockRows rows, padded with zeros; its share of a
+// column is one line, the integers first[16] and second[16]. Together they hold three parts of 16 rows:
+//   rows i and 16 + i: first[i] and second[i] as they are; their 11 low bits are noise, less than their rounding
+//   row 32 + i:        the 11 low bits of first[i], then those of second[i], as the 22 high bits of an integer
+// All are multiplied by scale[column].
+constexpr int kPartRows = 16;
+constexpr int kBlockRows = 3 * kPartRows;
+constexpr int kLine = 2 * kPartRows;
+constexpr float kIntegers = 1u << 31;  // All are smaller.
+
 struct Linear {
-  const float* basis;  // [rows, columns]
-  const float* mean;   // [rows]
+  const int32_t* basis;  // [Blocks(rows), columns, kLine]
+  const float* mean;     // [rows]
   int64_t rows;
-  int64_t columns;  // A multiple of kLanes.
+  int64_t columns;
 };
 
-// mean + basis * coefficients for rows [first, last) of whole vertices: coefficients [groups * kLanes, columns], beyond
-// the batch 0 -> values [batch, rows]. Reads the basis once.
-void LinearRows(const Linear& linear, Faces faces, const float* coefficients, int64_t first, int64_t last,
-                float* values);
+inline int64_t Blocks(int64_t rows) { return (rows + kBlockRows - 1) / kBlockRows; }
+// mean + basis * coefficients for blocks [first, last): coefficients times the scale, beyond the batch 0, as rows
+// [groups, columns, width] (width 1 for one face) -> values [batch, rows]. Reads the basis once.
+void LinearBlocks(const Linear& linear, Faces faces, const float* coefficients, int64_t first, int64_t last,
+                  float* values);
 
-// Gradient with respect to the coefficients, the share of rows [first, last), whose values have gradient `df_dvalues`
-// [batch, rows]: `sums` [groups * kLanes, columns]. Reads the basis once.
-void LinearRowsGradient(const Linear& linear, Faces faces, const float* df_dvalues, int64_t first, int64_t last,
-                        float* sums);
+// Gradient with respect to the coefficients, the share of blocks [first, last), whose values have gradient `df_dvalues`
+// [batch, rows]: `sums` [batch, columns], still to be multiplied by scale and kIntegers. Reads the basis once.
+void LinearBlocksGradient(const Linear& linear, Faces faces, const float* df_dvalues, int64_t first, int64_t last,
+                          float* sums);
 
 // The sum of `chunks` arrays of `count` numbers.
 void SumChunks(const float* values, int64_t chunks, int64_t count, double* sums);

@@ -20,7 +20,7 @@ using namespace op_common;
 
 namespace {
 
-constexpr int64 kChunkRows = 3072;      // Rows of a basis whose gradient is summed by one thread.
+constexpr int64 kChunkBlocks = 64;     // Blocks of a basis whose gradient is summed by one thread.
 constexpr int64 kBlockTriangles = 256;  // Triangles that one thread takes at a time.
 
 // ---- argument checks
@@ -31,13 +31,6 @@ Status CheckIndices(const char* op, OpKernelContext* context, const char* name, 
   return tf::errors::InvalidArgument(op, ": ", name, " ", indices.shape().DebugString(), " holds ",
                                      indices.flat<tf::int32>()(i), " at flat position ", i, ": expected 0 to ",
                                      count - 1);
-}
-
-Status CheckColumns(const char* op, const Tensor& basis) {
-  TF_RETURN_IF_ERROR(CheckShape(op, "basis", basis, {-1, -1}));
-  if (basis.dim_size(0) % 3 == 0 && basis.dim_size(1) % kLanes == 0) return Status();
-  return tf::errors::InvalidArgument(op, ": basis must have three rows to a vertex and a multiple of ", kLanes,
-                                     " columns, got ", basis.shape().DebugString());
 }
 
 // work(first, last) over `total` things, cut at multiples of `block`.
@@ -85,20 +78,15 @@ std::vector<double> SumOfChunks(const Tensor& values, int64 chunks, int64 count)
 // ---- shape functions
 
 Status LinearShape(InferenceContext* c) {
-  ShapeHandle coefficients, basis;
+  ShapeHandle coefficients, mean;
   TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 2, &coefficients));
-  TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 2, &basis));
-  DimensionHandle vertices;
-  TF_RETURN_IF_ERROR(c->Divide(c->Dim(basis, 0), 3, true, &vertices));
-  c->set_output(0, c->MakeShape({c->Dim(coefficients, 0), vertices, c->MakeDim(3)}));
+  TF_RETURN_IF_ERROR(c->WithRank(c->input(3), 2, &mean));
+  c->set_output(0, c->MakeShape({c->Dim(coefficients, 0), c->Dim(mean, 0), c->MakeDim(3)}));
   return Status();
 }
 
-Status LinearGradShape(InferenceContext* c) {
-  ShapeHandle df, basis;
-  TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 3, &df));
-  TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 2, &basis));
-  c->set_output(0, c->MakeShape({c->Dim(df, 0), c->Dim(basis, 1)}));
+Status LikeFirstInput(InferenceContext* c) {
+  c->set_output(0, c->input(0));
   return Status();
 }
 
@@ -120,65 +108,125 @@ Status ShadeGradShape(InferenceContext* c) {
 
 // ---- kernels
 
+// Checked inputs of the two linear kernels. Columns of the basis, in order, belong to runs of coefficients; `runs`
+// holds first and past-the-last place of each.
+struct LinearInputs {
+  std::vector<tf::int32> runs;
+  Linear linear;
+  Faces faces;
+  int64 width;
+
+  Status Configure(OpKernelConstruction* context) { return context->GetAttr("runs", &runs); }
+
+  Status Read(const char* op, OpKernelContext* context, int64 vertices) {
+    const Tensor& coefficients = context->input(0);
+    const Tensor& basis = context->input(1);
+    const Tensor& scale = context->input(2);
+    linear.rows = 3 * vertices;
+    TF_RETURN_IF_ERROR(CheckShape(op, "basis", basis, {Blocks(linear.rows), -1, kLine}));
+    linear.columns = basis.dim_size(1);
+    linear.basis = basis.flat<tf::int32>().data();
+    TF_RETURN_IF_ERROR(CheckShape(op, "scale", scale, {linear.columns}));
+    TF_RETURN_IF_ERROR(CheckShape(op, "coefficients", coefficients, {-1, -1}));
+    faces.batch = coefficients.dim_size(0);
+    width = coefficients.dim_size(1);
+    int64 count = 0;
+    bool is_good = runs.size() % 2 == 0;
+    for (size_t i = 0; is_good && i < runs.size(); i += 2) {
+      is_good = 0 <= runs[i] && runs[i] <= runs[i + 1] && runs[i + 1] <= width;
+      count += runs[i + 1] - runs[i];
+    }
+    if (is_good && count == linear.columns) return Status();
+    return tf::errors::InvalidArgument(op, ": runs must name ", linear.columns, " of the ", width, " coefficients");
+  }
+
+  // visit(column, place): where the coefficient of each column stands.
+  template <typename Visit>
+  void ForEachColumn(const Visit& visit) const {
+    int64 column = 0;
+    for (size_t i = 0; i < runs.size(); i += 2) {
+      for (int64 place = runs[i]; place < runs[i + 1]; ++place) visit(column++, place);
+    }
+  }
+};
+
 class FaceLinearOp : public OpKernel {
  public:
-  explicit FaceLinearOp(OpKernelConstruction* context) : OpKernel(context) {}
+  explicit FaceLinearOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, inputs_.Configure(context));
+  }
 
   void Compute(OpKernelContext* context) override {
     static const char* const kOp = "FaceLinear";
-    const Tensor& coefficients = context->input(0);
-    const Tensor& basis = context->input(1);
-    const Tensor& mean = context->input(2);
-    OP_REQUIRES_OK(context, CheckColumns(kOp, basis));
-    const int64 rows = basis.dim_size(0), columns = basis.dim_size(1), batch = coefficients.dim_size(0);
-    OP_REQUIRES_OK(context, CheckShape(kOp, "coefficients", coefficients, {-1, columns}));
-    OP_REQUIRES_OK(context, CheckShape(kOp, "mean", mean, {rows / 3, 3}));
+    const Tensor& mean = context->input(3);
+    OP_REQUIRES_OK(context, CheckShape(kOp, "mean", mean, {-1, 3}));
+    LinearInputs in = inputs_;
+    OP_REQUIRES_OK(context, in.Read(kOp, context, mean.dim_size(0)));
+    in.linear.mean = Floats(mean);
     Tensor* points;
-    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({batch, rows / 3, 3}), &points));
+    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({in.faces.batch, mean.dim_size(0), 3}), &points));
 
-    const Faces faces = {batch};
-    std::vector<float> padded(faces.Groups() * kLanes * columns);
-    std::copy(Floats(coefficients), Floats(coefficients) + batch * columns, padded.begin());
-    const Linear linear = {Floats(basis), Floats(mean), rows, columns};
-    pages_.AskFor(basis);
-    RunSharded(context, rows / 3, 3 * columns * faces.Groups(), [&](int64 first, int64 last) {
-      LinearRows(linear, faces, padded.data(), 3 * first, 3 * last, Floats(points));
+    const int64 columns = in.linear.columns;
+    const float *coefficients = Floats(context->input(0)), *scale = Floats(context->input(2));
+    const int64 width = in.faces.batch == 1 ? 1 : in.faces.Width();
+    std::vector<float> rows(in.faces.Groups() * columns * width);
+    in.ForEachColumn([&](int64 column, int64 place) {
+      for (int64 f = 0; f < in.faces.batch; ++f) {
+        const float scaled = coefficients[f * in.width + place] * scale[column];
+        rows[(f / width * columns + column) * width + f % width] = scaled;
+      }
+    });
+    pages_.AskFor(context->input(1));
+    RunSharded(context, Blocks(in.linear.rows), 24 * columns * in.faces.Groups(), [&](int64 first, int64 last) {
+      LinearBlocks(in.linear, in.faces, rows.data(), first, last, Floats(points));
     });
   }
 
  private:
+  LinearInputs inputs_;
   LargePages pages_;
 };
 
 class FaceLinearGradOp : public OpKernel {
  public:
-  explicit FaceLinearGradOp(OpKernelConstruction* context) : OpKernel(context) {}
+  explicit FaceLinearGradOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, inputs_.Configure(context));
+  }
 
   void Compute(OpKernelContext* context) override {
     static const char* const kOp = "FaceLinearGrad";
-    const Tensor& df_dpoints = context->input(0);
-    const Tensor& basis = context->input(1);
-    OP_REQUIRES_OK(context, CheckColumns(kOp, basis));
-    const int64 rows = basis.dim_size(0), columns = basis.dim_size(1);
-    OP_REQUIRES_OK(context, CheckShape(kOp, "df_dpoints", df_dpoints, {-1, rows / 3, 3}));
-    const int64 batch = df_dpoints.dim_size(0);
+    const Tensor& df_dpoints = context->input(3);
+    OP_REQUIRES_OK(context, CheckShape(kOp, "df_dpoints", df_dpoints, {-1, -1, 3}));
+    LinearInputs in = inputs_;
+    OP_REQUIRES_OK(context, in.Read(kOp, context, df_dpoints.dim_size(1)));
+    OP_REQUIRES_OK(context, CheckShape(kOp, "df_dpoints", df_dpoints, {in.faces.batch, -1, 3}));
     Tensor* df_dcoefficients;
-    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({batch, columns}), &df_dcoefficients));
+    OP_REQUIRES_OK(context, context->allocate_output(0, context->input(0).shape(), &df_dcoefficients));
 
-    const Faces faces = {batch};
-    const Linear linear = {Floats(basis), nullptr, rows, columns};
-    const int64 chunks = (rows + kChunkRows - 1) / kChunkRows, size = faces.Groups() * kLanes * columns;
+    const int64 columns = in.linear.columns, size = in.faces.batch * columns, blocks = Blocks(in.linear.rows);
+    const int64 chunks = (blocks + kChunkBlocks - 1) / kChunkBlocks;
     Tensor parts;
     OP_REQUIRES_OK(context, Scratch(context, chunks * size, &parts));
-    RunSharded(context, chunks, kChunkRows * columns * faces.Groups(), [&](int64 first, int64 last) {
+    RunSharded(context, chunks, 24 * kChunkBlocks * columns * in.faces.Groups(), [&](int64 first, int64 last) {
       for (int64 i = first; i < last; ++i) {
-        const int64 end = std::min<int64>((i + 1) * kChunkRows, rows);
-        LinearRowsGradient(linear, faces, Floats(df_dpoints), i * kChunkRows, end, Floats(&parts) + i * size);
+        const int64 end = std::min<int64>((i + 1) * kChunkBlocks, blocks);
+        LinearBlocksGradient(in.linear, in.faces, Floats(df_dpoints), i * kChunkBlocks, end, Floats(&parts) + i * size);
       }
     });
     const std::vector<double> sums = SumOfChunks(parts, chunks, size);
-    std::copy(sums.begin(), sums.begin() + batch * columns, Floats(df_dcoefficients));
+    const float* const scale = Floats(context->input(2));
+    float* const out = Floats(df_dcoefficients);
+    std::fill(out, out + in.faces.batch * in.width, 0.0f);
+    in.ForEachColumn([&](int64 column, int64 place) {
+      const double whole = static_cast<double>(scale[column]) * kIntegers;
+      for (int64 f = 0; f < in.faces.batch; ++f) {
+        out[f * in.width + place] += static_cast<float>(sums[f * columns + column] * whole);
+      }
+    });
   }
+
+ private:
+  LinearInputs inputs_;
 };
 
 // Checked inputs of the two shading kernels, and the group of faces that is at work.
@@ -351,16 +399,21 @@ class FaceShadeGradOp : public OpKernel {
 
 REGISTER_OP("FaceLinear")
     .Input("coefficients: float32")
-    .Input("basis: float32")
+    .Input("basis: int32")
+    .Input("scale: float32")
     .Input("mean: float32")
+    .Attr("runs: list(int)")
     .Output("points: float32")
     .SetShapeFn(LinearShape);
 
 REGISTER_OP("FaceLinearGrad")
+    .Input("coefficients: float32")
+    .Input("basis: int32")
+    .Input("scale: float32")
     .Input("df_dpoints: float32")
-    .Input("basis: float32")
+    .Attr("runs: list(int)")
     .Output("df_dcoefficients: float32")
-    .SetShapeFn(LinearGradShape);
+    .SetShapeFn(LikeFirstInput);
 
 // The last three outputs are for the gradient alone.
 REGISTER_OP("FaceShade")

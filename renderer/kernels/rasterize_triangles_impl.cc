@@ -32,17 +32,6 @@ typedef float Floats __attribute__((vector_size(4 * kPictures)));
 typedef int32_t Ints __attribute__((vector_size(4 * kPictures)));
 typedef float Floats2 __attribute__((vector_size(8 * kPictures)));  // x in all pictures, then y
 typedef int32_t Ints2 __attribute__((vector_size(8 * kPictures)));
-// Number by number, as a cast.
-template <typename To, typename From>
-INLINE To Convert(From from) {
-#if defined(__clang__) || __GNUC__ >= 9
-  return __builtin_convertvector(from, To);
-#else
-  To to;
-  for (size_t i = 0; i < sizeof(from) / sizeof(from[0]); ++i) to[i] = from[i];
-  return to;
-#endif
-}
 
 INLINE Doubles ToDoubles(const int32_t* values) {
   Ints out;
