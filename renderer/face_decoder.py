@@ -12,7 +12,7 @@ import numpy as np
 
 from dnnlib.tflib import custom_ops
 from dnnlib.tflib.compat import tf
-from renderer import camera, factors
+from renderer import camera, camera_utils, factors
 
 KERNELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'kernels')
 SOURCES = tuple(os.path.join(KERNELS, name) for name in ('face_decoder_impl.cc', 'face_decoder_op.cc'))
@@ -20,6 +20,7 @@ IMPLEMENTATIONS = ('cpp', 'ref')
 AMBIENT = 0.8       # added to the constant harmonic of each colour channel
 SHAPE_PARTS = factors.SHAPE, factors.EXPRESSION     # of the vector: columns of `shape_basis`
 TEXTURE_PARTS = factors.TEXTURE,
+PLACES = [factors.ANGLES.start, factors.LIGHTING.start, factors.TRANSLATION.start]     # in the vector
 LARGEST = 2.0 ** 31 - 2 ** 13   # integer of a compact basis
 MIN_SQUARE = 1e-12  # vectors of a smaller square are not stretched to length 1 (kMinSquare of the kernels)
 
@@ -32,7 +33,8 @@ MIN_SQUARE = 1e-12  # vectors of a smaller square are not stretched to length 1 
 #   rotation  [B, 3, 3]  turned = point @ rotation
 #   translation [B, 3]
 #   patch     [B, m, 3]  shape with the vertices around behind it, which its normals need
-Face = namedtuple('Face', 'shape normals texture colors vertices rotation translation patch')
+#   projection [B, 4, 4] shape to clip space of renders, for column vectors
+Face = namedtuple('Face', 'shape normals texture colors vertices rotation translation patch projection')
 
 
 class FaceDecoder:
@@ -59,19 +61,34 @@ class FaceDecoder:
         count = len(self.vertices)
         patch = self._linear('shape', coeff)                                    # [B, m, 3], m >= n
         texture = self._linear('texture', coeff)                                # [B, n, 3]
-        rotation = rotation_matrix(coeff[:, factors.ANGLES])
-        translation = coeff[:, factors.TRANSLATION]
-        normals, colors = self._shade(patch, texture, _light_weights(rotation, coeff[:, factors.LIGHTING]))
+        rotation, light, projection = self._pose(coeff)
+        normals, colors = self._shade(patch, texture, light)
         shape = tf.split(patch, [count, len(self.patch.vertices) - count], axis=1)[0]
-        return Face(shape=shape, normals=normals, texture=texture, colors=colors,
-                    vertices=tf.matmul(shape, rotation) + translation[:, None],
-                    rotation=rotation, translation=translation, patch=patch)
+        return Face(shape=shape, normals=normals, texture=texture, colors=colors, vertices=self._place(shape, coeff),
+                    rotation=rotation, translation=coeff[:, factors.TRANSLATION], patch=patch, projection=projection)
 
     def points(self, coeff):
         """The decoder's vertices alone, cheap for a few of them: coeff as in `decode` -> [B, n, 3], pose applied."""
         coeff = with_translation(coeff)
-        shape = self._linear('points', coeff)
-        return tf.matmul(shape, rotation_matrix(coeff[:, factors.ANGLES])) + coeff[:, None, factors.TRANSLATION]
+        return self._place(self._linear('points', coeff), coeff)
+
+    def _pose(self, coeff):
+        """[B, 257] -> rotation [B, 3, 3], light [B, 3 channels, 10 monomials], projection [B, 4, 4]."""
+        if self.impl == 'ref':
+            rotation = rotation_matrix(coeff[:, factors.ANGLES])
+            light = tf.transpose(_light_weights(rotation, coeff[:, factors.LIGHTING]), [0, 2, 1])
+            return rotation, light, _projection(rotation, coeff[:, factors.TRANSLATION])
+        with tf.device('/device:CPU:0'):
+            return _library().face_pose(coeff, tf.constant(_harmonics_table()), world_projection(1)[0], places=PLACES,
+                                        ambient=AMBIENT)
+
+    def _place(self, points, coeff):
+        """points [B, n, 3] turned and moved as coeff [B, 257] says."""
+        if self.impl == 'ref':
+            rotation = rotation_matrix(coeff[:, factors.ANGLES])
+            return tf.matmul(points, rotation) + coeff[:, None, factors.TRANSLATION]
+        with tf.device('/device:CPU:0'):
+            return _library().face_place(points, coeff, places=PLACES)
 
     def _linear(self, name, coeff):
         """mean + basis @ its part of coeff, for the vertices of `name`: [B, 257] -> [B, vertices, 3]."""
@@ -91,13 +108,13 @@ class FaceDecoder:
                                           self._constant(name + '_mean', lambda: mean[vertices]), runs=runs)
 
     def _shade(self, shape, texture, light):
-        """shape [B, m, 3] of the patch, texture [B, n, 3], light [B, 10, 3] -> normals, colors [B, n, 3]."""
+        """shape [B, m, 3] of the patch, texture [B, n, 3], light [B, 3, 10] -> normals, colors [B, n, 3]."""
         if self.impl == 'ref':
             normals = self._normals(shape)                                      # [B, 3, n]
-            light = tf.matmul(light, _monomials(normals), transpose_a=True)     # [B, 3, n]
+            light = tf.matmul(light, _monomials(normals))                       # [B, 3, n]
             return tf.transpose(normals, [0, 2, 1]), texture * tf.transpose(light, [0, 2, 1])
         with tf.device('/device:CPU:0'):
-            inputs = [shape, texture, tf.transpose(light, [0, 2, 1])]
+            inputs = [shape, texture, light]
             # Two ops, of which the one that nobody fetches never runs: pictures need no normals.
             normals = _library().face_shade(*inputs, **self._tables()).normals
             return normals, _library().face_shade(*inputs, with_normals=False, **self._tables()).colors
@@ -146,6 +163,20 @@ def _linear_gradient(op, df_dpoints):
     return df, None, None, None
 
 
+@tf.RegisterGradient('FacePose')
+def _pose_gradient(op, *df):
+    with tf.device('/device:CPU:0'):
+        gradient = _library().face_pose_grad(*op.inputs, *df, places=op.get_attr('places'),
+                                             ambient=op.get_attr('ambient'))
+    return gradient, None, None
+
+
+@tf.RegisterGradient('FacePlace')
+def _place_gradient(op, df_dplaced):
+    with tf.device('/device:CPU:0'):
+        return tuple(_library().face_place_grad(*op.inputs, df_dplaced, places=op.get_attr('places')))
+
+
 @tf.RegisterGradient('FaceShade')
 def _shade_gradient(op, df_dnormals, df_dcolors, *_rows):
     with tf.device('/device:CPU:0'):
@@ -184,7 +215,33 @@ def project_256(points):
 
 
 def _project(points, focal, centre):
-    return points[..., :2] * (focal / (camera.DISTANCE - points[..., 2:])) + centre
+    """[..., 3] -> [..., 2]. The gradient is written out: TensorFlow's own takes many more small steps."""
+    @tf.custom_gradient
+    def call(points):
+        plane, depth = points[..., :2], camera.DISTANCE - points[..., 2:]
+        scale = focal / depth
+
+        def gradient(upstream):
+            df = upstream * scale
+            return tf.concat([df, tf.reduce_sum(df * plane, axis=-1, keepdims=True) / depth], axis=-1)
+        return plane * scale + centre, gradient
+    return call(points)
+
+
+def world_projection(batch, fov_y=camera.FOV_Y_DEGREES):
+    """World space to clip space of a camera with that field of view in degrees: [batch, 4, 4] for column vectors."""
+    return _projection(tf.eye(3, batch_shape=[batch]), tf.zeros([batch, 3]), fov_y)
+
+
+def _projection(rotation, translation, fov_y=camera.FOV_Y_DEGREES):
+    """Rotation [B, 3, 3] for row vectors and translation [B, 3], then the camera -> [B, 4, 4]."""
+    ones = tf.ones_like(translation[:, :1])                                     # [B, 1]
+    moved = translation - tf.constant([0.0, 0.0, camera.DISTANCE])              # seen from the camera
+    pose = tf.concat([tf.transpose(rotation, [0, 2, 1]), moved[:, :, None]], axis=2)                # [B, 3, 4]
+    last = tf.concat([tf.zeros_like(translation), ones], axis=1)[:, None]                           # [B, 1, 4]
+    lens = camera_utils.perspective(1.0, fov_y * ones[:, 0], camera.NEAR_CLIP * ones[:, 0],
+                                    camera.FAR_CLIP * ones[:, 0])
+    return tf.matmul(lens, tf.concat([pose, last], axis=1))
 
 
 def _basis_rows(basis, vertices):

@@ -6,7 +6,7 @@ Only the drawn region of the face model is there: what is outside of it neither 
 from collections import namedtuple
 
 from dnnlib.tflib.compat import tf
-from renderer import camera, camera_utils, rasterize_triangles
+from renderer import rasterize_triangles
 from renderer.face_decoder import FaceDecoder, project_224, project_256, with_translation
 
 # What `FaceRenderer.render` returns.
@@ -66,24 +66,7 @@ class FaceRenderer:
     def _draw(self, face, attributes, resolution, clip_to=None):
         """Face of the decoder -> (attributes [B, R, R, C], mask [B, R, R, 1]), row 0 on top."""
         triangles, background = self.model.region_triangles, [0.0] * attributes.shape.as_list()[-1]
-        ndc, clip_w = rasterize_triangles.project(face.patch, _projection(face.rotation, face.translation), self.impl,
-                                                  count=len(self.model.region))
+        ndc, clip_w = rasterize_triangles.project(face.patch, face.projection, self.impl, count=len(self.model.region))
         weights, triangle_ids, _ = rasterize_triangles.rasterize(ndc, triangles, resolution, resolution, self.impl)
         return rasterize_triangles.interpolate(weights, triangle_ids, triangles, clip_w, attributes, background,
                                                self.impl, rows_down=True, clip_to=clip_to)
-
-
-def world_projection(batch, fov_y=camera.FOV_Y_DEGREES):
-    """World space to clip space of a camera with that field of view in degrees: [batch, 4, 4] for column vectors."""
-    return _projection(tf.eye(3, batch_shape=[batch]), tf.zeros([batch, 3]), fov_y)
-
-
-def _projection(rotation, translation, fov_y=camera.FOV_Y_DEGREES):
-    """Rotation [B, 3, 3] for row vectors and translation [B, 3], then the camera -> [B, 4, 4]."""
-    ones = tf.ones_like(translation[:, :1])                                     # [B, 1]
-    moved = translation - tf.constant([0.0, 0.0, camera.DISTANCE])              # seen from the camera
-    pose = tf.concat([tf.transpose(rotation, [0, 2, 1]), moved[:, :, None]], axis=2)                # [B, 3, 4]
-    last = tf.concat([tf.zeros_like(translation), ones], axis=1)[:, None]                           # [B, 1, 4]
-    lens = camera_utils.perspective(1.0, fov_y * ones[:, 0], camera.NEAR_CLIP * ones[:, 0],
-                                    camera.FAR_CLIP * ones[:, 0])
-    return tf.matmul(lens, tf.concat([pose, last], axis=1))

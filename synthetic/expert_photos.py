@@ -60,8 +60,7 @@ class Studio:
         from dnnlib.tflib import tfutil
         from dnnlib.tflib.compat import tf
         from renderer import rasterize_triangles
-        from renderer.face_decoder import FaceDecoder
-        from renderer.face_renderer import world_projection
+        from renderer.face_decoder import FaceDecoder, world_projection
         self._photographer = photos.Photographer(SIZE, 'free', threads)
         model = face_model.load_model()
         with tf.Graph().as_default() as graph:

@@ -47,8 +47,7 @@ class Photographer:
 
     def _build(self, tf):
         from renderer import rasterize_triangles
-        from renderer.face_decoder import FaceDecoder, harmonic_light, project_224, project_256
-        from renderer.face_renderer import world_projection
+        from renderer.face_decoder import FaceDecoder, harmonic_light, project_224, project_256, world_projection
         self._coeff = tf.placeholder(tf.float32, [None, factors.NUM_RECON])
         self._extra = tf.placeholder(tf.float32, [3, None, None, 3])            # shape, normals, texture of the others
         self._behind = tf.placeholder(tf.float32, [None, self.size, self.size, 3])

@@ -321,6 +321,18 @@ def test_linear_op_refuses_other_shapes(tf_session, shape, runs, message):
         tf_session.run(points, {basis: np.zeros(shape)})
 
 
+@pytest.mark.parametrize('places, width, message', [
+    ([0, 3, 30], 32, 'have no 3 numbers at 30'), ([-1, 3, 29], 32, 'have no 3 numbers at -1'),
+    ([0, 6, 29], 32, 'have no 27 numbers at 6'), ([0, 3], 32, 'angles, lighting and translation')])
+def test_pose_ops_refuse_other_coefficients(tf_session, places, width, message):
+    coeff = tf.placeholder(tf.float32, [None, None])
+    pose = _library().face_pose(coeff, np.zeros([9, 13]), np.zeros([4, 4]), places=places, ambient=0.8)
+    place = _library().face_place(np.zeros([1, 5, 3]), coeff, places=places)
+    for fetch in (pose.rotation, place):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            tf_session.run(fetch, {coeff: np.zeros([1, width])})
+
+
 def test_unknown_implementation(built):
     with pytest.raises(ValueError, match="'gpu'"):
         FaceDecoder(built.model, impl='gpu')

@@ -256,6 +256,37 @@ struct Model {
   }
 };
 
+// ---- pose
+
+// Three by three.
+INLINE void Multiply(const double* a, const double* b, double* out) {
+  for (int i = 0; i < 3; ++i) {
+    for (int j = 0; j < 3; ++j) out[3 * i + j] = a[3 * i] * b[j] + a[3 * i + 1] * b[3 + j] + a[3 * i + 2] * b[6 + j];
+  }
+}
+INLINE void Transposed(const double* a, double* out) {
+  for (int i = 0; i < 9; ++i) out[i] = a[i % 3 * 3 + i / 3];
+}
+
+// The turn of row vectors about one axis; its derivative: along = 0, sine for cosine.
+INLINE void TurnAbout(int axis, double along, double sine, double cosine, double* out) {
+  const int j = (axis + 1) % 3, k = (axis + 2) % 3;
+  std::fill(out, out + 9, 0.0);
+  out[4 * axis] = along;
+  out[4 * j] = out[4 * k] = cosine;
+  out[3 * j + k] = sine;
+  out[3 * k + j] = -sine;
+}
+
+// The light of one channel before the pose: kTerms numbers.
+INLINE void TermsOf(const PoseModel& model, const float* lighting, double* terms) {
+  std::fill(terms, terms + kTerms, 0.0);
+  for (int h = 0; h < kHarmonics; ++h) {
+    const double weight = static_cast<double>(lighting[h]) + (h == 0 ? model.ambient : 0.0);
+    for (int i = 0; i < kTerms; ++i) terms[i] += weight * model.harmonics[h * kTerms + i];
+  }
+}
+
 // ---- shading, with kWidth faces side by side
 
 template <int kWidth>
@@ -521,6 +552,136 @@ void LinearBlocksGradient(const Linear& linear, Faces faces, const float* df_dva
   if (IsWide()) return WideGradient(linear, faces, df_dvalues, first, last, sums);
 #endif
   NarrowGradient(linear, faces, df_dvalues, first, last, sums);
+}
+
+void Turn(const float* angles, double* rotation, double (*derivatives)[9]) {
+  double turns[3][9], product[9];
+  for (int axis = 0; axis < 3; ++axis) {
+    const double angle = angles[axis];
+    TurnAbout(axis, 1.0, std::sin(angle), std::cos(angle), turns[axis]);
+  }
+  Multiply(turns[0], turns[1], product);
+  Multiply(product, turns[2], rotation);
+  if (derivatives == nullptr) return;
+  for (int axis = 0; axis < 3; ++axis) {
+    const double angle = angles[axis];
+    double changed[9];
+    TurnAbout(axis, 0.0, std::cos(angle), -std::sin(angle), changed);
+    const double* const of[3] = {axis == 0 ? changed : turns[0], axis == 1 ? changed : turns[1],
+                                 axis == 2 ? changed : turns[2]};
+    Multiply(of[0], of[1], product);
+    Multiply(product, of[2], derivatives[axis]);
+  }
+}
+
+void Pose(const PoseModel& model, const float* coefficients, float* rotation, float* light, float* projection) {
+  double turn[9], back[9];
+  Turn(coefficients + model.angles, turn, nullptr);
+  Transposed(turn, back);
+  std::copy(turn, turn + 9, rotation);
+  // The pose turns the few coefficients of the light back, not the many normals.
+  for (int c = 0; c < 3; ++c, light += kMonomials) {
+    double terms[kTerms], half[9], square[9];
+    TermsOf(model, coefficients + model.lighting + c * kHarmonics, terms);
+    Multiply(turn, terms + 4, half);
+    Multiply(half, back, square);
+    light[0] = terms[0];
+    for (int i = 0; i < 3; ++i) {
+      light[1 + i] = turn[3 * i] * terms[1] + turn[3 * i + 1] * terms[2] + turn[3 * i + 2] * terms[3];
+      light[4 + i] = square[4 * i];
+      light[7 + i] = 2.0 * square[3 * i + (i + 1) % 3];
+    }
+  }
+  const float* const move = coefficients + model.translation;
+  for (int i = 0; i < 4; ++i) {
+    const float* const row = model.camera + 4 * i;
+    for (int j = 0; j < 3; ++j) {
+      projection[4 * i + j] = row[0] * turn[3 * j] + row[1] * turn[3 * j + 1] + row[2] * turn[3 * j + 2];
+    }
+    projection[4 * i + 3] = static_cast<double>(row[0]) * move[0] + static_cast<double>(row[1]) * move[1] +
+                            static_cast<double>(row[2]) * move[2] + row[3];
+  }
+}
+
+void PoseGradient(const PoseModel& model, const float* coefficients, const float* df_drotation, const float* df_dlight,
+                  const float* df_dprojection, float* df_dcoefficients) {
+  double turn[9], back[9], derivatives[3][9], df_dturn[9];
+  Turn(coefficients + model.angles, turn, derivatives);
+  Transposed(turn, back);
+  std::copy(df_drotation, df_drotation + 9, df_dturn);
+  for (int c = 0; c < 3; ++c, df_dlight += kMonomials) {
+    double terms[kTerms], df_dterms[kTerms], df_dsquare[9] = {0.0}, both[9], half[9], product[9];
+    TermsOf(model, coefficients + model.lighting + c * kHarmonics, terms);
+    for (int i = 0; i < 3; ++i) {
+      df_dsquare[4 * i] = df_dlight[4 + i];
+      df_dsquare[3 * i + (i + 1) % 3] = 2.0 * df_dlight[7 + i];
+    }
+    for (int i = 0; i < 9; ++i) both[i] = df_dsquare[i] + df_dsquare[i % 3 * 3 + i / 3];
+    Multiply(both, turn, half);
+    Multiply(half, terms + 4, product);
+    for (int i = 0; i < 9; ++i) df_dturn[i] += product[i] + df_dlight[1 + i / 3] * terms[1 + i % 3];
+    df_dterms[0] = df_dlight[0];
+    for (int i = 0; i < 3; ++i) {
+      df_dterms[1 + i] = back[3 * i] * df_dlight[1] + back[3 * i + 1] * df_dlight[2] + back[3 * i + 2] * df_dlight[3];
+    }
+    Multiply(back, df_dsquare, half);
+    Multiply(half, turn, df_dterms + 4);
+    for (int h = 0; h < kHarmonics; ++h) {
+      double sum = 0.0;
+      for (int i = 0; i < kTerms; ++i) sum += df_dterms[i] * model.harmonics[h * kTerms + i];
+      df_dcoefficients[model.lighting + c * kHarmonics + h] += sum;
+    }
+  }
+  for (int k = 0; k < 3; ++k) {
+    for (int j = 0; j < 4; ++j) {
+      double sum = 0.0;
+      for (int i = 0; i < 4; ++i) sum += static_cast<double>(model.camera[4 * i + k]) * df_dprojection[4 * i + j];
+      if (j < 3) {
+        df_dturn[3 * j + k] += sum;
+      } else {
+        df_dcoefficients[model.translation + k] += sum;
+      }
+    }
+  }
+  for (int axis = 0; axis < 3; ++axis) {
+    double sum = 0.0;
+    for (int i = 0; i < 9; ++i) sum += df_dturn[i] * derivatives[axis][i];
+    df_dcoefficients[model.angles + axis] += sum;
+  }
+}
+
+void Place(const float* points, int64_t count, const float* angles, const float* translation, float* placed) {
+  double exact[9];
+  Turn(angles, exact, nullptr);
+  float turn[9];
+  std::copy(exact, exact + 9, turn);
+  for (int64_t i = 0; i < 3 * count; i += 3) {
+    for (int j = 0; j < 3; ++j) {
+      placed[i + j] = points[i] * turn[j] + points[i + 1] * turn[3 + j] + points[i + 2] * turn[6 + j] + translation[j];
+    }
+  }
+}
+
+void PlaceGradient(const float* points, int64_t count, const float* angles, const float* df_dplaced, float* df_dpoints,
+                   float* df_dangles, float* df_dtranslation) {
+  double exact[9], derivatives[3][9], df_dturn[9] = {0.0}, df_dmove[3] = {0.0};
+  Turn(angles, exact, derivatives);
+  float turn[9];
+  std::copy(exact, exact + 9, turn);
+  for (int64_t i = 0; i < 3 * count; i += 3) {
+    const float* const df = df_dplaced + i;
+    for (int j = 0; j < 3; ++j) {
+      df_dpoints[i + j] = df[0] * turn[3 * j] + df[1] * turn[3 * j + 1] + df[2] * turn[3 * j + 2];
+      df_dmove[j] += df[j];
+      for (int k = 0; k < 3; ++k) df_dturn[3 * j + k] += static_cast<double>(points[i + j]) * df[k];
+    }
+  }
+  for (int axis = 0; axis < 3; ++axis) {
+    double sum = 0.0;
+    for (int i = 0; i < 9; ++i) sum += df_dturn[i] * derivatives[axis][i];
+    df_dangles[axis] += sum;
+    df_dtranslation[axis] += df_dmove[axis];
+  }
 }
 
 void SumChunks(const float* values, int64_t chunks, int64_t count, double* sums) {

@@ -62,6 +62,35 @@ void LinearBlocks(const Linear& linear, Faces faces, const float* coefficients, 
 void LinearBlocksGradient(const Linear& linear, Faces faces, const float* df_dvalues, int64_t first, int64_t last,
                           float* sums);
 
+// ---- pose: a few numbers of each face, in float64
+
+// Where things begin in a face's coefficients, and what turns them into light and pictures.
+struct PoseModel {
+  int64_t angles, lighting, translation;
+  const float* harmonics;  // [kHarmonics, kTerms] c, l (3), Q (3x3, symmetric): of a unit vector N, c + l.N + N Q N
+  const float* camera;     // [4, 4] world to clip space, for column vectors
+  float ambient;           // added to the first harmonic of each channel
+};
+constexpr int kHarmonics = 9;
+constexpr int kTerms = 13;
+
+// The turn of row vectors by three angles [3, 3], and its derivatives by them, or nullptr.
+void Turn(const float* angles, double* rotation, double (*derivatives)[9]);
+
+// One face: rotation [3, 3], light [3 channels, kMonomials] and projection [4, 4], from its points before the pose.
+void Pose(const PoseModel& model, const float* coefficients, float* rotation, float* light, float* projection);
+
+// Gradient of Pose, added to df_dcoefficients.
+void PoseGradient(const PoseModel& model, const float* coefficients, const float* df_drotation, const float* df_dlight,
+                  const float* df_dprojection, float* df_dcoefficients);
+
+// One face: points [count, 3] turned and moved.
+void Place(const float* points, int64_t count, const float* angles, const float* translation, float* placed);
+
+// Gradient of Place: df_dpoints [count, 3]; angles and translation [3] each are added to.
+void PlaceGradient(const float* points, int64_t count, const float* angles, const float* df_dplaced, float* df_dpoints,
+                   float* df_dangles, float* df_dtranslation);
+
 // The sum of `chunks` arrays of `count` numbers.
 void SumChunks(const float* values, int64_t chunks, int64_t count, double* sums);
 

@@ -229,6 +229,164 @@ class FaceLinearGradOp : public OpKernel {
   LinearInputs inputs_;
 };
 
+// Where a pose lies in the coefficients.
+Status ReadPlaces(OpKernelConstruction* context, std::vector<tf::int32>* places) {
+  TF_RETURN_IF_ERROR(context->GetAttr("places", places));
+  if (places->size() == 3) return Status();
+  return tf::errors::InvalidArgument("places must be of angles, lighting and translation, got ", places->size());
+}
+
+Status CheckPlaces(const char* op, const Tensor& coefficients, const std::vector<tf::int32>& places) {
+  TF_RETURN_IF_ERROR(CheckShape(op, "coefficients", coefficients, {-1, -1}));
+  const int64 sizes[3] = {3, 3 * kHarmonics, 3};
+  for (int i = 0; i < 3; ++i) {
+    if (places[i] >= 0 && places[i] + sizes[i] <= coefficients.dim_size(1)) continue;
+    return tf::errors::InvalidArgument(op, ": coefficients ", coefficients.shape().DebugString(), " have no ", sizes[i],
+                                       " numbers at ", places[i]);
+  }
+  return Status();
+}
+
+class FacePoseOp : public OpKernel {
+ public:
+  explicit FacePoseOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, ReadPlaces(context, &places_));
+    OP_REQUIRES_OK(context, context->GetAttr("ambient", &model_.ambient));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    PoseModel model;
+    OP_REQUIRES_OK(context, Read("FacePose", context, &model));
+    const Tensor& coefficients = context->input(0);
+    const int64 batch = coefficients.dim_size(0), width = coefficients.dim_size(1);
+    Tensor *rotation, *light, *projection;
+    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({batch, 3, 3}), &rotation));
+    OP_REQUIRES_OK(context, context->allocate_output(1, TensorShape({batch, 3, kMonomials}), &light));
+    OP_REQUIRES_OK(context, context->allocate_output(2, TensorShape({batch, 4, 4}), &projection));
+    for (int64 f = 0; f < batch; ++f) {
+      Pose(model, Floats(coefficients) + f * width, Floats(rotation) + 9 * f, Floats(light) + kLightRows * f,
+           Floats(projection) + 16 * f);
+    }
+  }
+
+ protected:
+  Status Read(const char* op, OpKernelContext* context, PoseModel* model) const {
+    *model = model_;
+    TF_RETURN_IF_ERROR(CheckPlaces(op, context->input(0), places_));
+    TF_RETURN_IF_ERROR(CheckShape(op, "harmonics", context->input(1), {kHarmonics, kTerms}));
+    TF_RETURN_IF_ERROR(CheckShape(op, "camera", context->input(2), {4, 4}));
+    model->angles = places_[0];
+    model->lighting = places_[1];
+    model->translation = places_[2];
+    model->harmonics = Floats(context->input(1));
+    model->camera = Floats(context->input(2));
+    return Status();
+  }
+
+ private:
+  std::vector<tf::int32> places_;
+  PoseModel model_;
+};
+
+class FacePoseGradOp : public FacePoseOp {
+ public:
+  explicit FacePoseGradOp(OpKernelConstruction* context) : FacePoseOp(context) {}
+
+  void Compute(OpKernelContext* context) override {
+    static const char* const kOp = "FacePoseGrad";
+    PoseModel model;
+    OP_REQUIRES_OK(context, Read(kOp, context, &model));
+    const Tensor& coefficients = context->input(0);
+    const int64 batch = coefficients.dim_size(0), width = coefficients.dim_size(1);
+    OP_REQUIRES_OK(context, CheckShape(kOp, "df_drotation", context->input(3), {batch, 3, 3}));
+    OP_REQUIRES_OK(context, CheckShape(kOp, "df_dlight", context->input(4), {batch, 3, kMonomials}));
+    OP_REQUIRES_OK(context, CheckShape(kOp, "df_dprojection", context->input(5), {batch, 4, 4}));
+    Tensor* df_dcoefficients;
+    OP_REQUIRES_OK(context, context->allocate_output(0, coefficients.shape(), &df_dcoefficients));
+    float* const out = Floats(df_dcoefficients);
+    std::fill(out, out + batch * width, 0.0f);
+    for (int64 f = 0; f < batch; ++f) {
+      PoseGradient(model, Floats(coefficients) + f * width, Floats(context->input(3)) + 9 * f,
+                   Floats(context->input(4)) + kLightRows * f, Floats(context->input(5)) + 16 * f, out + f * width);
+    }
+  }
+};
+
+// Checked inputs of the two placing kernels.
+struct PlaceInputs {
+  std::vector<tf::int32> places;
+  const Tensor *points, *coefficients;
+  int64 batch, count, width;
+
+  Status Read(const char* op, OpKernelContext* context) {
+    points = &context->input(0);
+    coefficients = &context->input(1);
+    TF_RETURN_IF_ERROR(CheckPlaces(op, *coefficients, places));
+    batch = coefficients->dim_size(0);
+    width = coefficients->dim_size(1);
+    TF_RETURN_IF_ERROR(CheckShape(op, "points", *points, {batch, -1, 3}));
+    count = points->dim_size(1);
+    return Status();
+  }
+  const float* Angles(int64 face) const { return Floats(*coefficients) + face * width + places[0]; }
+  const float* Translation(int64 face) const { return Floats(*coefficients) + face * width + places[2]; }
+};
+
+class FacePlaceOp : public OpKernel {
+ public:
+  explicit FacePlaceOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, ReadPlaces(context, &inputs_.places));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    PlaceInputs in = inputs_;
+    OP_REQUIRES_OK(context, in.Read("FacePlace", context));
+    Tensor* placed;
+    OP_REQUIRES_OK(context, context->allocate_output(0, in.points->shape(), &placed));
+    RunSharded(context, in.batch, 1000 + 10 * in.count, [&](int64 first, int64 last) {
+      for (int64 f = first; f < last; ++f) {
+        const int64 start = 3 * f * in.count;
+        Place(Floats(*in.points) + start, in.count, in.Angles(f), in.Translation(f), Floats(placed) + start);
+      }
+    });
+  }
+
+ private:
+  PlaceInputs inputs_;
+};
+
+class FacePlaceGradOp : public OpKernel {
+ public:
+  explicit FacePlaceGradOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, ReadPlaces(context, &inputs_.places));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    static const char* const kOp = "FacePlaceGrad";
+    PlaceInputs in = inputs_;
+    OP_REQUIRES_OK(context, in.Read(kOp, context));
+    const Tensor& df_dplaced = context->input(2);
+    OP_REQUIRES_OK(context, CheckShape(kOp, "df_dplaced", df_dplaced, {in.batch, in.count, 3}));
+    Tensor *df_dpoints, *df_dcoefficients;
+    OP_REQUIRES_OK(context, context->allocate_output(0, in.points->shape(), &df_dpoints));
+    OP_REQUIRES_OK(context, context->allocate_output(1, in.coefficients->shape(), &df_dcoefficients));
+    float* const out = Floats(df_dcoefficients);
+    std::fill(out, out + in.batch * in.width, 0.0f);
+    // One face per thread: the order of additions is the same for any number of threads.
+    RunSharded(context, in.batch, 1000 + 30 * in.count, [&](int64 first, int64 last) {
+      for (int64 f = first; f < last; ++f) {
+        const int64 start = 3 * f * in.count;
+        float* const df = out + f * in.width;
+        PlaceGradient(Floats(*in.points) + start, in.count, in.Angles(f), Floats(df_dplaced) + start,
+                      Floats(df_dpoints) + start, df + in.places[0], df + in.places[2]);
+      }
+    });
+  }
+
+ private:
+  PlaceInputs inputs_;
+};
+
 // Checked inputs of the two shading kernels, and the group of faces that is at work.
 struct ShadeInputs {
   const Tensor *shape, *texture, *light;
@@ -415,6 +573,57 @@ REGISTER_OP("FaceLinearGrad")
     .Output("df_dcoefficients: float32")
     .SetShapeFn(LikeFirstInput);
 
+REGISTER_OP("FacePose")
+    .Input("coefficients: float32")
+    .Input("harmonics: float32")
+    .Input("camera: float32")
+    .Attr("places: list(int)")
+    .Attr("ambient: float")
+    .Output("rotation: float32")
+    .Output("light: float32")
+    .Output("projection: float32")
+    .SetShapeFn([](InferenceContext* c) {
+      ShapeHandle coefficients;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 2, &coefficients));
+      const DimensionHandle batch = c->Dim(coefficients, 0);
+      c->set_output(0, c->MakeShape({batch, c->MakeDim(3), c->MakeDim(3)}));
+      c->set_output(1, c->MakeShape({batch, c->MakeDim(3), c->MakeDim(kMonomials)}));
+      c->set_output(2, c->MakeShape({batch, c->MakeDim(4), c->MakeDim(4)}));
+      return Status();
+    });
+
+REGISTER_OP("FacePoseGrad")
+    .Input("coefficients: float32")
+    .Input("harmonics: float32")
+    .Input("camera: float32")
+    .Input("df_drotation: float32")
+    .Input("df_dlight: float32")
+    .Input("df_dprojection: float32")
+    .Attr("places: list(int)")
+    .Attr("ambient: float")
+    .Output("df_dcoefficients: float32")
+    .SetShapeFn(LikeFirstInput);
+
+REGISTER_OP("FacePlace")
+    .Input("points: float32")
+    .Input("coefficients: float32")
+    .Attr("places: list(int)")
+    .Output("placed: float32")
+    .SetShapeFn(LikeFirstInput);
+
+REGISTER_OP("FacePlaceGrad")
+    .Input("points: float32")
+    .Input("coefficients: float32")
+    .Input("df_dplaced: float32")
+    .Attr("places: list(int)")
+    .Output("df_dpoints: float32")
+    .Output("df_dcoefficients: float32")
+    .SetShapeFn([](InferenceContext* c) {
+      c->set_output(0, c->input(0));
+      c->set_output(1, c->input(1));
+      return Status();
+    });
+
 // The last three outputs are for the gradient alone.
 REGISTER_OP("FaceShade")
     .Input("shape: float32")
@@ -452,6 +661,10 @@ REGISTER_OP("FaceShadeGrad")
 
 REGISTER_KERNEL_BUILDER(Name("FaceLinear").Device(tf::DEVICE_CPU), FaceLinearOp);
 REGISTER_KERNEL_BUILDER(Name("FaceLinearGrad").Device(tf::DEVICE_CPU), FaceLinearGradOp);
+REGISTER_KERNEL_BUILDER(Name("FacePose").Device(tf::DEVICE_CPU), FacePoseOp);
+REGISTER_KERNEL_BUILDER(Name("FacePoseGrad").Device(tf::DEVICE_CPU), FacePoseGradOp);
+REGISTER_KERNEL_BUILDER(Name("FacePlace").Device(tf::DEVICE_CPU), FacePlaceOp);
+REGISTER_KERNEL_BUILDER(Name("FacePlaceGrad").Device(tf::DEVICE_CPU), FacePlaceGradOp);
 REGISTER_KERNEL_BUILDER(Name("FaceShade").Device(tf::DEVICE_CPU), FaceShadeOp);
 REGISTER_KERNEL_BUILDER(Name("FaceShadeGrad").Device(tf::DEVICE_CPU), FaceShadeGradOp);
 
