@@ -12,14 +12,14 @@ phase = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start ))
 
 .PHONY: demo test soak lint bench clean python
 
-# No trained model comes with the project yet: random weights show how the commands behave.
 demo: $(VENV)/.run
-	@mkdir -p demo_images && cp tests/data/generator/networks.pkl demo_images/random-weights.pkl
 	@for factor in all expression lighting pose; do \
-	  $(RUN) generate_images.py --model demo_images/random-weights.pkl --vae_weights demo/vae --factor $$factor \
-	    --subject 4 --variation 6 --outdir demo_images/$$factor --grid || exit 1; done
-	@echo "Look at demo_images/{all,expression,lighting,pose}/grid.png: a row is a subject. The generator is untrained, so"
-	@echo "these are textures, not faces; give generate_images.py a trained --model for faces."
+	  $(RUN) generate_images.py --model demo/demo64.pkl --factor $$factor --subject 4 --variation 6 \
+	    --outdir demo_images/$$factor --grid || exit 1; done
+	@echo
+	@echo "Look at demo_images/{all,expression,lighting,pose}/grid.png: each row is one person who does not exist. In"
+	@echo "expression/, lighting/ and pose/ only that one thing changes within a row: face, hair and all else stay. In all/"
+	@echo "the three change together. The single pictures SSS_VV.png (subject, variation) lie beside each sheet."
 
 test: $(VENV)/.test
 	$(call phase,tests on Python $(VERSION),$(RUN) -m pytest -m "not slow" -n $(JOBS) --dist loadfile)

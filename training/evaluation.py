@@ -16,8 +16,9 @@ DISTRIBUTIONS = ('fid', 'kid')  # their number of pictures is part of their name
 class Evaluation:
     """Measures a snapshot: metrics.jsonl, a line in metric-<name>.txt, TensorBoard's Metrics/<name>.
 
-    names: as `run_metrics.py --metrics`. num: pictures each may take, None: as many as run_metrics.py. data_dir: the reals. inception: the public frozen
-    graph, or None. world_parts: {'face_model', 'experts': path} where not the world's own. UserError: unknown names.
+    names: as `run_metrics.py --metrics`. num: pictures each may take, None: as many as run_metrics.py. data_dir: the
+    reals. inception: the public frozen graph, or None. world_parts: {'face_model', 'experts': path} where not the
+    world's own. UserError: unknown names.
     """
 
     def __init__(self, run_dir, telemetry, names, num, data_dir, inception, world_parts):

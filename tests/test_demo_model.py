@@ -1,0 +1,42 @@
+"""The small model of the folder demo: complete, small, and its faces follow their renders."""
+
+import os
+
+import numpy as np
+
+import config
+from metrics import metric_base
+from training import sampling, snapshots
+
+MODEL = os.path.join(config.DEMO_DIR, 'demo64.pkl')
+LARGEST, ALL = 3e6, 12e6        # bytes
+
+
+def _files(folder):
+    return [os.path.join(where, name) for where, _, names in os.walk(folder) for name in names]
+
+
+def test_everything_is_there_and_small():
+    files = _files(config.DEMO_DIR) + _files(os.path.join(config.ROOT, 'synthetic', 'weights'))
+    sizes = [os.path.getsize(path) for path in files]
+    assert max(sizes) < LARGEST and sum(sizes) < ALL
+    assert sampling.embedded_model() == MODEL
+    assert snapshots.read_world(MODEL) == {'world': 'synthetic', 'vae_weights': 'vae'}
+
+
+def test_average_belongs_to_the_model(capsys):
+    """Else everybody's first picture waits until it is computed anew."""
+    with sampling.FaceGenerator(MODEL) as faces:
+        faces.prepare()
+        stored = snapshots.load_average_w(snapshots.average_w_path(MODEL))
+        np.testing.assert_array_equal(faces.average_w, stored)
+        pictures = faces.images(faces.random_faces(8, seed=1))
+    assert sampling.find_trouble(pictures) is None
+    assert 'computing' not in capsys.readouterr().err
+
+
+def test_faces_follow_light_and_pose(tmp_path):
+    """An untrained generator has slopes about 0."""
+    options = metric_base.Options(model=MODEL, subjects=6, variations=4, cache=str(tmp_path))
+    slopes = {result['factor']: result['value'] for result in metric_base.measure({'slope': True}, options)}
+    assert slopes['lighting'] > 0.7 and slopes['pose'] > 0.15 and slopes['identity'] > 0.3
