@@ -15,7 +15,7 @@ phase = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start ))
 demo: $(VENV)/.run
 	@for factor in all expression lighting pose; do \
 	  $(RUN) generate_images.py --model demo/demo64.pkl --factor $$factor --subject 4 --variation 6 \
-	    --outdir demo_images/$$factor --grid || exit 1; done
+	    --outdir demo_images/$$factor --grid --overwrite || exit 1; done
 	@echo
 	@echo "Look at demo_images/{all,expression,lighting,pose}/grid.png: each row is one person who does not exist. In"
 	@echo "expression/, lighting/ and pose/ only that one thing changes within a row: face, hair and all else stay. In all/"

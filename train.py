@@ -81,8 +81,9 @@ def parse_options(arguments=None):
     add('-n', '--dry-run', action='store_true', help='check options and files, print what would be done (default: off)')
     group = parser.add_argument_group('measuring')
     add = group.add_argument
-    add('--metrics', metavar='NAMES', help='measure each network snapshot: names separated by commas, as '
-        'run_metrics.py --metrics takes them, e.g. fid,slope (default: none)')
+    add('--metrics', metavar='NAMES', type=lambda text: None if text == 'none' else text, help='measure each network '
+        'snapshot: names separated by commas, as run_metrics.py --metrics takes them, e.g. fid,slope; none: no longer '
+        '(default: none)')
     add('--metrics_num', metavar='N', type=number(2, int), help='pictures that each metric may take (default: 50000)')
     add('--inception', metavar='FILE', help='the public frozen graph classify_image_graph_def.pb, for fid, kid, ppl '
         '(default: the identity expert, whose values compare with no published ones)')
@@ -130,7 +131,18 @@ def resolve(given):
         raise UserError(f'--total_kimg {options.total_kimg:g}: {options.start_kimg:g} kimg were shown already; give '
                         'more')
     options.update(_world(given, options.data_dir, options.snapshot))
+    _check_measuring(given, options)
     return options
+
+
+def _check_measuring(given, options):
+    """UserError for metrics that are unknown, and for options of metrics without any."""
+    if options.get('metrics') is not None:          # a run of an earlier version has no such option
+        metric_base.choose(options.metrics)
+        if options.inception and not os.path.isfile(options.inception):
+            raise UserError(f'--inception {options.inception}: not there')
+    elif {'metrics_num', 'inception'} & set(given):
+        raise UserError('--metrics_num and --inception say how to measure: give --metrics, too')
 
 
 def _start_of_stage2(given, result_dir):
@@ -191,6 +203,7 @@ def resume(given):
     if os.path.isdir(own_vae):
         options.world_parts['vae_weights'] = own_vae        # whatever became of the world's
     options.weights.update((flag, given[flag]) for flag in WEIGHTS if flag in given)
+    _check_measuring(given, options)
     return options, run_dir
 
 
@@ -221,10 +234,6 @@ def check_files(options):
         Decoders(there.vae_weights)
     if options.stage == 2 or options.config.full_resolution <= options.config.resolution:
         perception.check_weights(there.expert_specs(), perception.STAGE_EXPERTS[options.stage])
-    if options.get('metrics'):          # a run of an earlier version has no such options
-        metric_base.choose(options.metrics)
-    if options.get('inception') and not os.path.isfile(options.inception):
-        raise UserError(f'--inception {options.inception}: not there')
 
 
 def _describe(options, num_devices):

@@ -257,7 +257,7 @@ def compact_scale(basis):
 def compact_basis(basis, scale):
     """Rows of a basis as our own op reads them: [rows, k] -> [blocks of 48 rows, k, 32] int32.
 
-    Three numbers of 21 bits lie in 64 bits (the order is in kernels/face_decoder_impl.h): off by less than 1e-6 of the
+    Three numbers of 21 bits lie in 64 bits (the order is in kernels/face_decoder_impl.h): off by less than 6e-7 of the
     column's largest.
     """
     rows, columns = basis.shape

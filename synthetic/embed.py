@@ -32,8 +32,8 @@ def embed(model, folder, name=NAME):
     if os.path.realpath(target) == os.path.realpath(model):
         raise UserError(f'--output {folder}: that is where the model lies; choose another folder')
     with tf.Graph().as_default() as graph, tfutil.create_session(graph=graph):
+        paths = Decoders(world.vae_weights).paths       # nothing is written when they are not there
         pickles.save_states([_halved(snapshots.load_generator(model).state())], target)
-        paths = Decoders(world.vae_weights).paths
     vae = os.path.join(folder, snapshots.VAE_FOLDER)
     with atomic_path(vae, directory=True) as temporary:
         for factor, path in paths.items():

@@ -82,7 +82,7 @@ class Archive:
         """The snapshot's metrics. They may take long, and whoever wants to end the run then may kill it: save first."""
         began = time.monotonic()
         with self.cluster.maintenance('measuring a snapshot', MEASURING_SECONDS):
-            self._try(self._save_checkpoint, progress, must=False)
+            self._checkpoint(progress, must=False)
             self._try(self._evaluation.measure, path, progress.nimg, must=False)
         progress.maintenance_seconds += time.monotonic() - began
 
@@ -91,9 +91,7 @@ class Archive:
         if self.run is not None and (must or time.monotonic() >= self._next_checkpoint):
             began = time.monotonic()
             with self.cluster.maintenance('writing a checkpoint'):
-                written = self._try(self._save_checkpoint, progress, must=must)
-            wait = self.checkpoint_seconds if written else min(RETRY_SECONDS, self.checkpoint_seconds)
-            self._next_checkpoint = time.monotonic() + wait
+                self._checkpoint(progress, must)
             progress.maintenance_seconds += time.monotonic() - began
 
     def finish(self):
@@ -120,6 +118,11 @@ class Archive:
         path = self.run.path(name)
         snapshots.write_world(path, self.world, **dict(self.world_parts, vae_weights=snapshots.VAE_FOLDER))
         snapshots.save_networks(self.networks, path)
+
+    def _checkpoint(self, progress, must):
+        written = self._try(self._save_checkpoint, progress, must=must)
+        wait = self.checkpoint_seconds if written else min(RETRY_SECONDS, self.checkpoint_seconds)
+        self._next_checkpoint = time.monotonic() + wait
 
     def _save_checkpoint(self, progress):
         facts = dict(progress, means=self.telemetry.means.state())

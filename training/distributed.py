@@ -286,17 +286,17 @@ class Cluster:
         self._heartbeat.fail(reason)
 
     def _session_config(self, devices: List[str]) -> Any:
-        proto = tfutil.session_config()
-        if 'GPU' in devices[0]:
+        # On CPUs backward passes have two branches (to weights, to inputs): two ops side by side, half the cores each,
+        # take two thirds of the time of one after the other while pictures are small, and as long when they are large.
+        on_gpu = 'GPU' in devices[0]
+        proto = tfutil.session_config(threads_per_op=None if on_gpu else max(1, (os.cpu_count() or 2) // 2))
+        if on_gpu:
             proto.experimental.collective_nccl = True
             if len(devices) < len(gpu_names()):
                 proto.gpu_options.visible_device_list = ','.join(str(i) for i in range(len(devices)))
         else:
             proto.device_count['CPU'] = len(devices)
             proto.device_count['GPU'] = 0
-            # Backward passes have two branches (to weights, to inputs): two ops side by side, half the cores each, take
-            # two thirds of the time of one after the other while pictures are small, and as long when they are large.
-            proto.intra_op_parallelism_threads = max(1, (os.cpu_count() or 2) // 2)
         if self.place is not None:
             proto.device_filters.append(_job_device(self.place, self.place.rank, replica=False))
             proto.experimental.collective_group_leader = _job_device(self.place, 0)

@@ -5,6 +5,8 @@ import os
 import time
 from collections import OrderedDict
 
+from dnnlib.tflib.compat import tf
+from dnnlib.util import UserError
 from metrics import metric_base
 from renderer.factors import FACTORS
 from training.telemetry import duration
@@ -33,6 +35,12 @@ class Evaluation:
 
     def measure(self, path, nimg):
         """Measure a snapshot that was shown `nimg` images. UserError when that is not possible."""
+        try:
+            self._measure(path, nimg)
+        except tf.errors.OpError as error:      # a device that is full with the training, say
+            raise UserError(f'{path}: could not be measured ({str(error).splitlines()[0]}); try run_metrics.py')
+
+    def _measure(self, path, nimg):
         began, found = time.monotonic(), OrderedDict()
         for result in metric_base.measure(self._chosen, self._options._replace(model=path)):
             metric_base.append_line(os.path.join(self._run_dir, RESULTS),
