@@ -71,7 +71,7 @@ def main():
     mine = _share(args)
     subjects = [i for i in range(args.subject) if mine(i)]
     names = [[sampling.picture_name(i, j) for j in range(args.variation)] for i in subjects]
-    with sampling.FaceGenerator(args.model, args.vae_weights, args.average_w) as faces:
+    with sampling.FaceGenerator(args.model, args.vae_weights, args.average_w, precision=args.precision) as faces:
         faces.prepare(args.rate)
         folder = _make_folder(args, faces.identify())
         there = {i for i, row in zip(subjects, names) if all(folder.has(name) for name in row)}

@@ -88,7 +88,7 @@ def main():
 
     rows = [_picture_names(name, args.seed) for name in files]
     skipped = []
-    with sampling.FaceGenerator(args.model, args.vae_weights, args.average_w) as faces:
+    with sampling.FaceGenerator(args.model, args.vae_weights, args.average_w, precision=args.precision) as faces:
         faces.prepare(args.rate)
         bases = [faces.random_face(seed) for seed in args.seed] or [faces.mean_face()]
         folder = _make_folder(args, faces.identify(), {name for row in rows for name in row})

@@ -12,7 +12,7 @@ import shutil
 import config as paths
 from dnnlib import tfrecords
 from dnnlib.submission.run_dir import RunContext, create_run_dir, leading_number
-from dnnlib.util import EasyDict, UserError, run_main
+from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, UserError, run_main
 from metrics import metric_base
 from preprocess import world
 from training import configs, schedule, snapshots
@@ -34,8 +34,9 @@ WEIGHTS = {     # flag: (default, of which term)
     'w_gamma_change': (10.0, 'what must not change with the lighting, stage 2'),
 }
 OPTIONS_FILE = 'submit_config.json'
-CHANGEABLE = ('num_gpus', 'cpu_devices', 'data_dir', 'result_dir', 'total_kimg', 'checkpoint_minutes', 'metrics',
-              'metrics_num', 'inception')       # by --resume
+MACHINE = ('num_gpus', 'cpu_devices', 'precision', 'result_dir')      # not training_loop's
+CHANGEABLE = ('num_gpus', 'cpu_devices', 'precision', 'data_dir', 'result_dir', 'total_kimg', 'checkpoint_minutes',
+              'metrics', 'metrics_num', 'inception')      # by --resume
 
 
 # Options
@@ -77,6 +78,7 @@ def parse_options(arguments=None):
     add('--num_gpus', metavar='N', type=number(0, int), help='GPUs of this host, 0: the CPU (default: all visible)')
     add('--cpu_devices', metavar='N', type=number(1, int), help='cut the CPU into so many devices, to try several out '
         '(default: GPUs)')
+    add('--precision', choices=PRECISIONS, help=PRECISION_HELP)
     add('--checkpoint_minutes', metavar='N', type=number(0), help='between two checkpoints (default: 10)')
     add('-n', '--dry-run', action='store_true', help='check options and files, print what would be done (default: off)')
     group = parser.add_argument_group('measuring')
@@ -119,7 +121,8 @@ def resolve(given):
         seed=given.get('seed', 1000), snapshot=None, start_kimg=0.0,
         total_kimg=given.get('total_kimg', configs.final_kimg(config, stage)),
         checkpoint_minutes=given.get('checkpoint_minutes', 10.0),
-        num_gpus=given.get('num_gpus'), cpu_devices=given.get('cpu_devices'), metrics=given.get('metrics'),
+        num_gpus=given.get('num_gpus'), cpu_devices=given.get('cpu_devices'),
+        precision=given.get('precision', 'float32'), metrics=given.get('metrics'),
         metrics_num=given.get('metrics_num'), inception=given.get('inception'),
         data_dir=given.get('data_dir', os.path.join(paths.DATASET_DIR, config.data_dir)),
         result_dir=os.path.abspath(given.get('result_dir', paths.RESULT_DIR)))
@@ -305,8 +308,9 @@ def main():
         print(_describe(options, devices) + '\ndry run: nothing was written')
         return 0
     from training.training_loop import training_loop
-    arguments = {key: value for key, value in options.items() if key not in ('num_gpus', 'cpu_devices', 'result_dir')}
-    with Cluster.from_environment(options.num_gpus, options.cpu_devices) as cluster:
+    arguments = {key: value for key, value in options.items() if key not in MACHINE}
+    with Cluster.from_environment(options.num_gpus, options.cpu_devices,
+                                  precision=options.get('precision', 'float32')) as cluster:
         with open_run(options, run_dir, cluster) as run:
             ended_by = training_loop(run, cluster, **arguments)
             if run and ended_by:

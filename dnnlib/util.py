@@ -37,6 +37,11 @@ class UserError(Exception):
     """
 
 
+PRECISIONS = ('float32', 'bfloat16')        # for argparse: choices and help of --precision
+PRECISION_HELP = ('of products on a CPU: bfloat16 rounds them to 3 digits and is faster where the CPU has AVX512_BF16 '
+                  'or AMX; needs a current TensorFlow (default: float32)')
+
+
 def run_main(main: Callable[[], Optional[int]]) -> None:
     """Run a script's `main` and leave with its exit code (None counts as 0).
 

@@ -15,7 +15,8 @@ import pytest
 
 import config
 from dnnlib.heartbeat import Heartbeat, Limits
-from dnnlib.tflib.compat import tf
+from dnnlib.tflib import tfutil
+from dnnlib.tflib.compat import IS_TF1, tf
 from dnnlib.util import UserError
 from tests import distributed_worker
 from tests.common import relative_l2
@@ -163,6 +164,28 @@ def test_one_device_reduces_nothing():
         np.testing.assert_array_equal(cluster.vote(2).run([3, 4]), [3, 4])
         with cluster.maintenance('a pause'):
             pass
+
+
+def test_bfloat16_where_tensorflow_has_it():
+    if IS_TF1:
+        with pytest.raises(UserError, match='cannot do that; leave it out'):
+            Cluster(num_gpus=0, precision='bfloat16')
+        return
+    values = np.random.RandomState(0).standard_normal([2, 256, 256]).astype(np.float32)
+    with tf.Graph().as_default():
+        product = tf.nn.relu(tf.matmul(*[tf.Variable(value) for value in values]))
+        for precision in ('float32', 'bfloat16'):
+            with Cluster(num_gpus=0, precision=precision).session() as session:
+                session.run(tf.global_variables_initializer())
+                found = session.run(product)
+            expected = np.maximum(values[0] @ values[1], 0)
+            assert found.dtype == np.float32
+            assert relative_l2(found, expected) < (1e-6 if precision == 'float32' else 1e-2)
+
+
+def test_bfloat16_is_refused_on_gpus():
+    with pytest.raises(UserError, match='for CPUs only'):
+        tfutil.session_config(precision='bfloat16', on_gpu=True)
 
 
 def test_wrong_towers_are_refused():

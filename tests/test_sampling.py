@@ -14,7 +14,7 @@ from PIL import Image
 import config
 from benchmarks.sampling import write_random_model, write_random_vaes
 from dnnlib.tflib import pickles
-from dnnlib.tflib.compat import tf
+from dnnlib.tflib.compat import IS_TF1, gpu_names, tf
 from dnnlib.util import UserError
 from renderer import factors
 from tests.common import assert_close, data, shared
@@ -254,6 +254,20 @@ def test_average_of_w(small, monkeypatch):
     monkeypatch.setattr(sampling.FaceGenerator, 'compute_average_w', lambda self: pytest.fail('computed twice'))
     with sampling.FaceGenerator(*small) as faces:
         assert_close(faces.average_w, expected, atol=2e-5)
+
+
+@pytest.mark.skipif(IS_TF1 or gpu_names(), reason='TensorFlow 1.15 and GPUs have no such arithmetic here')
+def test_bfloat16_changes_pictures_by_little_and_numbers_not_at_all(small, monkeypatch):
+    monkeypatch.setattr(sampling, 'AVERAGE_COUNT', 20)
+    found = {}
+    for precision in ('bfloat16', 'float32'):
+        with sampling.FaceGenerator(*small, precision=precision) as faces:
+            people = faces.random_faces(4, seed=1)
+            found[precision] = np.stack([face.coeffs for face in people]), faces.images(people).astype(int)
+            assert faces.identify().get('precision', 'float32') == precision
+            assert os.path.exists(small[0][:-4] + '-average_w_id.txt') == (precision == 'float32')
+    np.testing.assert_array_equal(found['bfloat16'][0], found['float32'][0])
+    assert np.abs(found['bfloat16'][1] - found['float32'][1]).mean() < 2
 
 
 def test_average_of_another_model_is_not_taken(small, places, monkeypatch, capsys):

@@ -13,7 +13,7 @@ import scipy.io
 
 import config
 from dnnlib.tflib import checkpoints, tfutil
-from dnnlib.tflib.compat import tf
+from dnnlib.tflib.compat import IS_TF1, gpu_names, tf
 from dnnlib.util import EasyDict, UserError
 from renderer import factors
 from tests.common import assert_close
@@ -30,9 +30,9 @@ def _samples(n, size, seed=0):
     return (causes @ mixing + mixing[0]).astype(np.float32)
 
 
-def _trained(x, epochs, start=None, save=None, name='gamma', rate=1e-3, **kwargs):
+def _trained(x, epochs, start=None, save=None, name='gamma', rate=1e-3, precision='float32', **kwargs):
     """(terms of every step, all state) after training in a graph of its own."""
-    with tf.Graph().as_default() as graph, tfutil.create_session(1, graph) as session:
+    with tf.Graph().as_default() as graph, tfutil.create_session(1, graph, precision=precision) as session:
         trainer = Trainer(name, x, seed=3, **kwargs)
         if start:
             trainer.restore(start)
@@ -78,6 +78,16 @@ def test_resumed_training_equals_one_that_was_not_interrupted(tmp_path):
     assert_close(np.concatenate([first_terms, second_terms]), whole_terms, rtol=1e-6)
     for name, value in whole.items():
         assert_close(resumed[name], value, atol=1e-7, rtol=1e-6)
+
+
+@pytest.mark.skipif(IS_TF1 or gpu_names(), reason='TensorFlow 1.15 and GPUs have no such arithmetic here')
+def test_bfloat16_learns_the_same():
+    x = _samples(640, 160)
+    (exact, _), (rounded, state) = [_trained(x, range(12), name='id', width=64, precision=precision)
+                                    for precision in ('float32', 'bfloat16')]
+    assert all(value.dtype != 'bfloat16' for value in state.values())
+    assert exact[-1, 1] < 0.9 * exact[0, 1], 'too few epochs to say anything'
+    assert_close(rounded[:, :2], exact[:, :2], rtol=0.05, atol=0.5)
 
 
 @pytest.mark.parametrize('name, width', [('id', 64), ('exp', 64), ('gamma', 64), ('rot', None)])

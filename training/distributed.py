@@ -138,11 +138,15 @@ class Cluster:
     """
 
     def __init__(self, place: Optional[Place] = None, num_gpus: Optional[int] = None,
-                 logical_cpus: Optional[int] = None, limits: Optional[Limits] = None) -> None:
-        """Meet the other processes. logical_cpus: cut the CPU into that many devices, instead of GPUs."""
+                 logical_cpus: Optional[int] = None, limits: Optional[Limits] = None,
+                 precision: str = 'float32') -> None:
+        """Meet the other processes. logical_cpus: cut the CPU into that many devices, instead of GPUs.
+
+        precision: of sessions; see tfutil.session_config.
+        """
         self.place = place
         devices = local_devices(num_gpus) if not logical_cpus else [f'/device:CPU:{i}' for i in range(logical_cpus)]
-        self._config = self._session_config(devices)
+        self._config = self._session_config(devices, precision)
         self._target = ''
         self._callbacks: List[Callable[[], Any]] = []
         self._instances = 0
@@ -156,13 +160,13 @@ class Cluster:
 
     @classmethod
     def from_environment(cls, num_gpus: Optional[int] = None, logical_cpus: Optional[int] = None,
-                         limits: Optional[Limits] = None) -> 'Cluster':
+                         limits: Optional[Limits] = None, precision: str = 'float32') -> 'Cluster':
         """The cluster that TF_CONFIG describes, with this machine's devices by --num_gpus (None: all visible).
 
         Waits up to five minutes for the other processes. Raises UserError when TF_CONFIG is malformed, a port is
         taken, somebody does not show up, or there are fewer GPUs than asked for.
         """
-        return cls(read_tf_config(os.environ.get('TF_CONFIG', '')), num_gpus, logical_cpus, limits)
+        return cls(read_tf_config(os.environ.get('TF_CONFIG', '')), num_gpus, logical_cpus, limits, precision)
 
     def session(self, graph: Any = None, threads: Optional[int] = None) -> Any:
         """A tf.Session on this process's devices that can take part in all-reduces.
@@ -285,11 +289,12 @@ class Cluster:
             self._heartbeat.wait(CALLBACK_SECONDS)
         self._heartbeat.fail(reason)
 
-    def _session_config(self, devices: List[str]) -> Any:
+    def _session_config(self, devices: List[str], precision: str) -> Any:
         # On CPUs backward passes have two branches (to weights, to inputs): two ops side by side, half the cores each,
         # take two thirds of the time of one after the other while pictures are small, and as long when they are large.
         on_gpu = 'GPU' in devices[0]
-        proto = tfutil.session_config(threads_per_op=None if on_gpu else max(1, (os.cpu_count() or 2) // 2))
+        proto = tfutil.session_config(threads_per_op=None if on_gpu else max(1, (os.cpu_count() or 2) // 2),
+                                      precision=precision, on_gpu=on_gpu)
         if on_gpu:
             proto.experimental.collective_nccl = True
             if len(devices) < len(gpu_names()):

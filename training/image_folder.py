@@ -150,4 +150,6 @@ def _read_settings(path):
 
 def _short(value):
     """A setting for a message: digests shortened."""
-    return f'{value[:8]}...' if isinstance(value, str) and len(value) == 64 else json.dumps(value)
+    if isinstance(value, str) and len(value) == 64:
+        return f'{value[:8]}...'
+    return 'unset' if value is None else json.dumps(value)

@@ -155,19 +155,23 @@ class FaceGenerator:
     model: path of a snapshot; None: see `find_model`.
     vae_weights: folder of the four VAEs; None: the one that belongs to the model's world, else config.VAE_WEIGHTS_DIR.
     average_w: path of the average of w over identities; None: the one beside the model, computed once where missing.
-    threads: of TensorFlow; None: one for each core.
+    threads: of TensorFlow; None: one for each core. precision: 'bfloat16' is faster on some CPUs, see
+    tfutil.session_config, and changes pictures by a few levels of 255.
 
     Attributes: path, Gs (Network), resolution (pixels), num_layers and dlatent_size (of w), noise_dim, num_coeffs
     (254 + noise_dim). Pictures are uint8 RGB [N, H, W, 3]. UserError for files that are missing or do not fit.
     Use as a context manager, or call `close`.
     """
 
-    def __init__(self, model=None, vae_weights=None, average_w=None, threads=None):
+    def __init__(self, model=None, vae_weights=None, average_w=None, threads=None, precision='float32'):
         self.path = find_model(model)
         self.vae_weights = os.path.abspath(vae_weights or _world_weights(self.path) or config.VAE_WEIGHTS_DIR)
         self._average_path, self._average, self._decoders = average_w, None, None
         self.graph = tf.Graph()
-        self.session = tfutil.create_session(threads, self.graph)
+        self.precision = precision
+        self.session = tfutil.create_session(threads, self.graph, precision=precision)
+        # Coefficients are float32 in any case: they are data that people keep beside the pictures.
+        self._decoder_session = self.session if precision == 'float32' else tfutil.create_session(threads, self.graph)
         try:
             with self._active():
                 self.Gs = snapshots.load_generator(self.path)
@@ -222,6 +226,7 @@ class FaceGenerator:
     def close(self):
         """Give back memory and devices; closing twice is harmless."""
         if self.session is not None:
+            self._decoder_session.close()
             self.session.close()
             self.session = None
 
@@ -235,7 +240,7 @@ class FaceGenerator:
 
     def decode(self, latents):
         """z [N, 179] (order id, exp, gamma, rot) -> lambda [N, 254] (order id, exp, rot, gamma), float32."""
-        with self._active():
+        with self._active(), self._decoder_session.as_default():
             if self._decoders is None:
                 decoders = Decoders(self.vae_weights)
                 decoders.restore()
@@ -372,7 +377,8 @@ class FaceGenerator:
                     return self._load_average(path)
                 print(f'{path}: belongs to another model or other VAEs; computing it again', file=sys.stderr)
         average = self.compute_average_w()
-        self._keep_average(average, tag)
+        if self.precision == 'float32':     # the file serves every later run, of either precision
+            self._keep_average(average, tag)
         return average
 
     def _load_average(self, path):
@@ -428,10 +434,14 @@ class FaceGenerator:
             self.average_w      # noqa: B018
 
     def identify(self):
-        """{'model', 'vae_weights', 'average_w'}: digests of the files that decide how pictures look."""
+        """{'model', 'vae_weights', 'average_w'}: digests of the files that decide how pictures look.
+
+        And 'precision', where it is another than float32.
+        """
         weights = [path for factor in factors.FACTORS for path in _checkpoint_files(factor.name, self.vae_weights)]
         average = _digest([self._average_path]) if self._average_path else None
-        return {'model': _digest([self.path]), 'vae_weights': _digest(weights), 'average_w': average}
+        made_of = {'model': _digest([self.path]), 'vae_weights': _digest(weights), 'average_w': average}
+        return made_of if self.precision == 'float32' else dict(made_of, precision=self.precision)
 
 
 def _world_weights(model):

@@ -7,7 +7,7 @@ import os
 import numpy as np
 from PIL import Image
 
-from dnnlib.util import UserError
+from dnnlib.util import PRECISION_HELP, PRECISIONS, UserError
 from training import grids
 from training.faces import FILE_KINDS
 
@@ -51,7 +51,7 @@ SEED = number(int, 0, 2 ** 32 - 1)
 
 
 def add_model_options(parser):
-    """--model, --vae_weights, --average_w."""
+    """--model, --vae_weights, --average_w, --precision."""
     group = parser.add_argument_group('model')
     group.add_argument('--model', metavar='FILE', help='network-snapshot-*.pkl (default: the released model, from '
                        'cache/ or downloaded)')
@@ -59,6 +59,7 @@ def add_model_options(parser):
                        'vae/weights)')
     group.add_argument('--average_w', metavar='FILE', help='average of w over identities (default: '
                        '<model>-average_w_id.txt beside the model, computed once where missing)')
+    group.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
 
 
 def add_output_options(parser, outdir):

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 import config
-from dnnlib.util import EasyDict, UserError, atomic_path, run_main
+from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, UserError, atomic_path, run_main
 from renderer.factors import BY_NAME, FACTORS
 from vae import data
 
@@ -72,6 +72,7 @@ def parse_options(arguments=None):
         metavar='N')
     add('--threads', 'threads for computing, and four at least for reading files (default: one per core)',
         type=_positive(int), metavar='N')
+    add('--precision', PRECISION_HELP, choices=PRECISIONS, default='float32')
     add('--width', "width of the hidden layers (default: the released model's: "
         + ', '.join(f'{f.name} {f.width}' for f in FACTORS) + ')', type=_positive(int), metavar='N')
     parser.add_argument('--resume', dest='resume', action='store_true', default=True,
@@ -358,7 +359,7 @@ def _run(options, folders, samples, held_out, num_skipped):
     from dnnlib.tflib import tfutil
     from dnnlib.tflib.compat import gpu_names
     from vae.trainer import Trainer
-    tfutil.init_tf(seed=options.seed % 2 ** 31, threads=options.threads, threads_per_op=1)
+    tfutil.init_tf(seed=options.seed % 2 ** 31, threads=options.threads, threads_per_op=1, precision=options.precision)
     print(f'computing on {"the GPU" if gpu_names() else "the CPU"}')
     trainer = Trainer(options.factor, samples, options.batch_size, options.seed, options.width,
                       options.cross_entropy_loss, options.start_gamma)

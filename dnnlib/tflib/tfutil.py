@@ -4,14 +4,19 @@ from typing import Any, Dict, Iterable, List, Optional
 
 import numpy as np
 
-from dnnlib.tflib.compat import tf
+from dnnlib.tflib.compat import gpu_names, tf
+from dnnlib.util import UserError
 
 
-def session_config(threads: Optional[int] = None, threads_per_op: Optional[int] = None) -> Any:
+def session_config(threads: Optional[int] = None, threads_per_op: Optional[int] = None,
+                   precision: str = 'float32', on_gpu: Optional[bool] = None) -> Any:
     """A tf.ConfigProto that grows GPU memory as needed and runs ops without a GPU kernel on the CPU.
 
     threads: size of TensorFlow's two thread pools; None: one thread per core. threads_per_op: how many of them one op
     may use; None: all. 1 is faster where many small ops can run side by side. The first session of a process decides.
+    precision: with 'bfloat16' convolutions, products of matrices and what lies between them keep 8 bits of mantissa,
+    which CPUs with AVX512_BF16 or AMX compute faster; variables, sums and losses stay float32. on_gpu: whether it will
+    compute on one; None: if there is any. UserError for bfloat16 on a GPU and in a TensorFlow without it (1.15).
     TensorFloat-32 is switched off where TensorFlow has that switch: its 10-bit mantissa changes images visibly.
     """
     if hasattr(tf.config.experimental, 'enable_tensor_float_32_execution'):
@@ -23,21 +28,36 @@ def session_config(threads: Optional[int] = None, threads_per_op: Optional[int] 
         proto.inter_op_parallelism_threads = threads
     if threads_per_op is not None:
         proto.intra_op_parallelism_threads = threads_per_op
+    if precision != 'float32':
+        _use_bfloat16(proto, bool(gpu_names()) if on_gpu is None else on_gpu)
     return proto
 
 
-def create_session(threads: Optional[int] = None, graph: Any = None, threads_per_op: Optional[int] = None) -> Any:
-    """A tf.Session of this process alone with `session_config(threads, threads_per_op)`."""
-    return tf.Session(config=session_config(threads, threads_per_op), graph=graph)
+def _use_bfloat16(proto: Any, on_gpu: bool) -> None:
+    rewrites = proto.graph_options.rewrite_options
+    if on_gpu:
+        raise UserError('--precision bfloat16: for CPUs only; leave it out, or hide the GPUs with '
+                        'CUDA_VISIBLE_DEVICES=-1')
+    if not hasattr(rewrites, 'auto_mixed_precision_onednn_bfloat16'):
+        raise UserError(f'--precision bfloat16: TensorFlow {tf.__version__} cannot do that; leave it out, or take a '
+                        'current TensorFlow')
+    rewrites.auto_mixed_precision_onednn_bfloat16 = type(rewrites).ON
 
 
-def init_tf(seed: Optional[int] = None, threads: Optional[int] = None, threads_per_op: Optional[int] = None) -> Any:
+def create_session(threads: Optional[int] = None, graph: Any = None, threads_per_op: Optional[int] = None,
+                   precision: str = 'float32') -> Any:
+    """A tf.Session of this process alone with `session_config(threads, threads_per_op, precision)`."""
+    return tf.Session(config=session_config(threads, threads_per_op, precision), graph=graph)
+
+
+def init_tf(seed: Optional[int] = None, threads: Optional[int] = None, threads_per_op: Optional[int] = None,
+            precision: str = 'float32') -> Any:
     """Make sure there is a default session and return it; the call that makes it seeds the graph with `seed`."""
     session = tf.get_default_session()
     if session is None:
         if seed is not None:
             tf.set_random_seed(seed)
-        session = create_session(threads, threads_per_op=threads_per_op)
+        session = create_session(threads, threads_per_op=threads_per_op, precision=precision)
         session.__enter__()     # stays the default session until the process ends, as dnnlib users expect
     return session
 
