@@ -13,6 +13,7 @@ import numpy as np  # noqa: E402
 
 import config  # noqa: E402
 from benchmarks.common import machine_line, measure, milliseconds, table  # noqa: E402
+from dnnlib.util import PRECISION_HELP, PRECISIONS  # noqa: E402
 
 
 def write_random_model(path, resolution=256, **options):
@@ -98,6 +99,7 @@ def main():
     parser.add_argument('--resolution', type=int, default=256, help='pixels (default: %(default)s)')
     parser.add_argument('--images', type=int, default=40, help='pictures per timing (default: %(default)s)')
     parser.add_argument('--batch', type=int, nargs='+', default=[1, 4, 8], help='to try (default: 1 4 8)')
+    parser.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
     args = parser.parse_args()
     from dnnlib.tflib.compat import VERSION
     from training.sampling import FaceGenerator
@@ -107,7 +109,7 @@ def main():
         model, vaes = os.path.join(folder, 'model.pkl'), os.path.join(folder, 'vaes')
         write_random_model(model, args.resolution)
         write_random_vaes(vaes)
-        with FaceGenerator(model, vaes) as faces:
+        with FaceGenerator(model, vaes, precision=args.precision) as faces:
             start = time.perf_counter()
             faces.average_w     # noqa: B018
             average = time.perf_counter() - start

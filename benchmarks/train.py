@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np  # noqa: E402
 
 from benchmarks.common import machine_line, measure_interleaved, table  # noqa: E402
-from dnnlib.util import EasyDict, run_main  # noqa: E402
+from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, run_main  # noqa: E402
 
 WEIGHTS = dict(w_id=3.0, w_lm=500.0, w_gamma=10.0, w_skin=20.0, w_exp_warp=10.0, w_gamma_change=10.0)
 NOISE_DIM = 32
@@ -130,6 +130,7 @@ def main():
                         help='active ones; None: all of the demo, the finest of --full')
     parser.add_argument('--minibatch', type=int, default=None, help="None: the schedule's for one device")
     parser.add_argument('--repeats', type=int, default=3, help='timed turns')
+    parser.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
     args = parser.parse_args()
     from dnnlib.tflib.compat import tf
     from training import configs
@@ -137,7 +138,7 @@ def main():
     config = configs.load('ffhq256' if args.full else 'demo64')
     resolutions = args.resolutions or ([256] if args.full else [8, 16, 32, 64])
     print(machine_line())
-    with tf.Graph().as_default(), Cluster().session():
+    with tf.Graph().as_default(), Cluster(precision=args.precision).session():
         context = (_full_context if args.full else _demo_context)(config, args.stage)
         built = build(config, context)
         found = [measure_at(built, r, args.minibatch, args.repeats) for r in resolutions]

@@ -1,5 +1,6 @@
 """Speed of the VAEs: seconds per 1000 samples of training for each factor, files read per second, latents decoded."""
 
+import argparse
 import os
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import scipy.io
 from benchmarks.common import machine_line, measure, milliseconds, table
 from dnnlib.tflib import checkpoints, tfutil
 from dnnlib.tflib.compat import VERSION, tf
+from dnnlib.util import PRECISION_HELP, PRECISIONS
 from renderer import factors
 from vae import data, model
 from vae.trainer import BLOCK, Trainer
@@ -19,9 +21,10 @@ from vae.trainer import BLOCK, Trainer
 RELEASED = dict(id=0.240, exp=0.122, gamma=0.084, rot=0.077)   # seconds per 1000 samples, released script, 2 cores
 
 
-def step_by_step(name, samples, repeats):
+def step_by_step(name, samples, repeats, precision):
     """Timing of the usual way, one session run with a fed batch per step, which is how the released script works."""
-    with tf.Graph().as_default() as graph, tfutil.create_session(graph=graph, threads_per_op=1) as session:
+    with tf.Graph().as_default() as graph, tfutil.create_session(
+            graph=graph, threads_per_op=1, precision=precision) as session:
         x = tf.placeholder(tf.float32, [64, factors.num_coeffs(name)])
         noise = tf.random_normal([64, factors.num_latents(name)])
         loss = tf.add_n(model.losses(x, noise, name, model.create_variables(model.model_shapes(name))))
@@ -31,11 +34,11 @@ def step_by_step(name, samples, repeats):
         return measure(lambda: [session.run([train, loss], {x: batch}) for batch in batches], repeats)
 
 
-def training_row(name, repeats=7):
+def training_row(name, precision='float32', repeats=7):
     """One block of steps at batch 64, in a graph of its own -> table row."""
     samples = np.random.RandomState(0).standard_normal([BLOCK * 64, factors.num_coeffs(name)]).astype(np.float32)
-    usual, _, _ = step_by_step(name, samples, repeats)
-    with tf.Graph().as_default() as graph, tfutil.create_session(graph=graph, threads_per_op=1):
+    usual, _, _ = step_by_step(name, samples, repeats, precision)
+    with tf.Graph().as_default() as graph, tfutil.create_session(graph=graph, threads_per_op=1, precision=precision):
         trainer = Trainer(name, samples)
         timing = measure(lambda: list(trainer.train_epoch(0, 1e-4)), repeats, warmup=2)
     per_1000 = [value / len(samples) * 1000 for value in timing]
@@ -69,9 +72,12 @@ def decoding_row(count=1000):
 
 def main():
     """Print the machine and the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
+    args = parser.parse_args()
     print(machine_line())
     print(f'TensorFlow {VERSION[0]}.{VERSION[1]}')
-    rows = [training_row(factor.name) for factor in factors.FACTORS] + [reading_row(), decoding_row()]
+    rows = [training_row(factor.name, args.precision) for factor in factors.FACTORS] + [reading_row(), decoding_row()]
     print(table([['what', 'median (min-max)', '']] + rows))
 
 
