@@ -13,7 +13,7 @@ import threading
 import time
 
 import config
-from dnnlib.util import UserError, atomic_path, run_main
+from dnnlib.util import PRECISION_HELP, PRECISIONS, UserError, atomic_path, run_main
 from preprocess import world
 
 WEIGHTS_DIR = os.path.join(config.ROOT, 'synthetic', 'weights')
@@ -48,6 +48,7 @@ def parse_options(arguments=None):
     add('--rate', metavar='R', type=float, default=2e-3, help='learning rate at the start; it falls to 0 as a cosine '
         '(default: %(default)s)')
     add('--threads', metavar='N', type=int, help="of TensorFlow's pools (default: one per core)")
+    add('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
     add('--save_minutes', metavar='T', type=float, default=3.0, help='minutes between two saved states '
         '(default: %(default)s)')
     options = parser.parse_args(arguments)
@@ -101,7 +102,8 @@ def train(lesson, album, options, state):
     from dnnlib.tflib import checkpoints, tfutil
     from dnnlib.tflib.compat import tf
     steps = max(int(options.kimg * 1000 / options.batch), 1)
-    with tf.Graph().as_default() as graph, tfutil.create_session(options.threads, graph):
+    with tf.Graph().as_default() as graph, tfutil.create_session(
+            options.threads, graph, precision=options.precision):
         tf.set_random_seed(options.seed)
         lesson.build(options)
         step = tf.get_variable('step', [], tf.int64, initializer=tf.zeros_initializer(), trainable=False)
