@@ -13,6 +13,7 @@ from PIL import Image
 import config
 from benchmarks.sampling import write_random_vaes
 from dnnlib.util import UserError
+from renderer import coefficient_files
 from tests.common import assert_close, data
 from training import faces
 from training.faces import Face
@@ -112,7 +113,7 @@ def test_save_and_load(kind, tmp_path):
     again = Face.load(path)
     assert_close(again.coeffs, face.coeffs)
     assert_close(again.latents, face.latents)
-    stored = faces.read_arrays(path)
+    stored = coefficient_files.read_arrays(path)
     assert stored['coeff'].shape[-1] == 257 and not stored['coeff'].reshape(-1)[254:].any()
     assert os.listdir(str(tmp_path)) == [f'face.{kind}']
     with pytest.raises(UserError, match='.npz or .mat'):
@@ -135,13 +136,13 @@ def test_both_layouts_of_reconstructions(tmp_path):
         assert_close(face.coeffs, np.concatenate([recon[:254], np.zeros(32)]))
     without = separate_arrays(recon)
     del without['trans']
-    assert_close(faces.reconstruction_vector(without, 'x'), np.concatenate([recon[:254], np.zeros(3)]))
+    assert_close(coefficient_files.reconstruction_vector(without, 'x'), np.concatenate([recon[:254], np.zeros(3)]))
 
 
 @pytest.mark.parametrize('arrays,message', [
     ({'coeff': np.zeros(256)}, 'expected 257'),
     ({'coeff': np.full(257, np.nan)}, 'NaN'),
-    ({'coeff': np.array(['face'])}, 'no numbers'),
+    ({'coeff': np.array(['face'])}, 'no real numbers'),
     ({'id': np.zeros(80), 'exp': np.zeros(64)}, '`tex`, `angle`, `gamma`'),
     ({}, 'neither `coeff`'),
 ])

@@ -15,7 +15,7 @@ from PIL import Image
 import config
 from benchmarks.sampling import write_random_model, write_random_vaes
 from dnnlib.util import UserError
-from renderer import factors
+from renderer import coefficient_files, factors
 from tests.common import assert_close, data, shared
 from training import faces
 from training.image_folder import ImageFolder
@@ -83,7 +83,7 @@ def test_only_the_factor_moves(number, world, here, capsys):
     assert sorted(os.listdir('generate_images')) == sorted([f'{n}.png' for n in names] + [f'{n}.npz' for n in names]
                                                            + ['settings.json'])
     assert {p.shape for p in pictures('generate_images').values()} == {(8, 8, 3)}
-    stored = {name: faces.read_arrays(f'generate_images/{name}.npz') for name in names}
+    stored = {name: coefficient_files.read_arrays(f'generate_images/{name}.npz') for name in names}
     for subject in range(2):
         own = [stored[name] for name in names[3 * subject:3 * subject + 3]]
         assert not np.ptp([arrays['noise'] for arrays in own], axis=0).any()

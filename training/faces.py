@@ -3,22 +3,15 @@
 Needs NumPy and SciPy only, no TensorFlow.
 """
 
-import os
-import zipfile
-
 import numpy as np
 import scipy.io
 
 from dnnlib.util import UserError, atomic_path
-from renderer import factors
+from renderer import coefficient_files, factors
 
 PARTS = dict([(factor.word, factor.coeffs) for factor in factors.FACTORS], noise=slice(factors.NUM_COEFFS, None))
 _ALIASES = {factor.name: factor.word for factor in factors.FACTORS}
 FILE_KINDS = ('npz', 'mat')
-
-# Arrays of Deep3DFaceReconstruction's PyTorch version, in the order of the reconstruction vector.
-_SEPARATE = (('id', factors.SHAPE), ('tex', factors.TEXTURE), ('exp', factors.EXPRESSION), ('angle', factors.ANGLES),
-             ('gamma', factors.LIGHTING), ('trans', factors.TRANSLATION))
 
 
 def part_name(name):
@@ -121,56 +114,11 @@ class Face:
 
     @classmethod
     def load(cls, path, noise_dim=factors.NOISE_DIM):
-        """Read a Face from .npz or .mat: what `save` wrote, or a reconstruction (see `read_arrays`) with zero noise."""
-        arrays = read_arrays(path)
-        recon = reconstruction_vector(arrays, path)
-        noise = _numbers(arrays, 'noise', None, path) if 'noise' in arrays else np.zeros(noise_dim, np.float32)
-        z = _numbers(arrays, 'z', factors.NUM_LATENTS, path) if 'z' in arrays else None
+        """Read a Face from .npz or .mat: what `save` wrote, or a reconstruction's (coefficient_files), zero noise."""
+        arrays = coefficient_files.read_arrays(path)
+        recon = coefficient_files.reconstruction_vector(arrays, path)
+        noise = np.zeros(noise_dim, np.float32)
+        if 'noise' in arrays:
+            noise = coefficient_files.numbers(arrays, 'noise', None, path)
+        z = coefficient_files.numbers(arrays, 'z', factors.NUM_LATENTS, path) if 'z' in arrays else None
         return cls(np.concatenate([recon[:factors.NUM_COEFFS], noise]), z)
-
-
-def read_arrays(path):
-    """{name: array} of a .npz or .mat file. UserError when it cannot be read."""
-    if not os.path.isfile(path):
-        raise UserError(f'{path}: no such file; expected coefficients as .mat or .npz')
-    try:
-        if path.lower().endswith('.npz'):
-            zipfile.ZipFile(path).close()       # NumPy 1.18 complains once more when it forgets a damaged one
-            with np.load(path, allow_pickle=False) as stored:
-                return {name: stored[name] for name in stored.files}
-        return {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith('__')}
-    except Exception as error:      # damaged files make SciPy and NumPy raise almost anything
-        reason = str(error).split('\n')[0][:120] or type(error).__name__
-        raise UserError(f'{path}: not a readable coefficient file ({reason}); expected .mat (version 5) or .npz')
-
-
-def reconstruction_vector(arrays, path):
-    """The 257 numbers of a coefficient file, float32, from either layout of Deep3DFaceReconstruction.
-
-    arrays: {'coeff': [257] or [1, 257]} (TensorFlow version, preprocess_data.py) or {'id', 'tex', 'exp', 'angle',
-    'gamma', 'trans'} (PyTorch version; 'trans' may be absent: zero). path: for the message of the UserError.
-    """
-    if 'coeff' in arrays:
-        return _numbers(arrays, 'coeff', factors.NUM_RECON, path)
-    missing = [name for name, _ in _SEPARATE if name not in arrays and name != 'trans']
-    if missing:
-        raise UserError(f'{path}: neither `coeff` nor {", ".join(f"`{name}`" for name in missing)} is in it; expected '
-                        f'`coeff` ({factors.NUM_RECON} numbers) or the arrays id, tex, exp, angle, gamma, trans')
-    recon = np.zeros(factors.NUM_RECON, np.float32)
-    for name, where in _SEPARATE:
-        if name in arrays:
-            recon[where] = _numbers(arrays, name, where.stop - where.start, path)
-    return recon
-
-
-def _numbers(arrays, name, count, path):
-    """Array `name` as flat float32, checked; count None: any number of them."""
-    try:
-        values = np.asarray(arrays[name], np.float32).reshape(-1)
-    except (TypeError, ValueError):
-        raise UserError(f'{path}: `{name}` holds no numbers; expected {count or "some"}')
-    if count is not None and values.size != count:
-        raise UserError(f'{path}: `{name}` has shape {list(np.shape(arrays[name]))}; expected {count} numbers')
-    if not np.isfinite(values).all():
-        raise UserError(f'{path}: `{name}` holds NaN or infinity; make the file again')
-    return values
