@@ -84,8 +84,7 @@ class Reals:
 
 def world_of(data_dir):
     """The world named in a folder of real pictures or in the one above it; None when neither says anything."""
-    folder = dataset_folder(data_dir)
-    return world.read(folder) or world.read(os.path.dirname(folder))
+    return world.of_data(dataset_folder(data_dir))
 
 
 def reduced(picture, factor):

@@ -24,6 +24,11 @@ def read(folder):
     return name
 
 
+def of_data(folder):
+    """As `read`, of a folder of data (img, coeff, ...) or, as preprocess_data.py leaves it, of the folder above."""
+    return read(folder) or read(os.path.dirname(os.path.abspath(folder)))
+
+
 def write(folder, name):
     """Write world.json into `folder`. Raises UserError when the data there belong to another world."""
     there = read(folder)

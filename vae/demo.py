@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 import config
 from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, UserError, atomic_path, run_main
+from preprocess import world
 from renderer.factors import BY_NAME, FACTORS
 from vae import data
 
@@ -30,7 +31,8 @@ The result is found by sampling and training when --output-path is vae/weights o
 environment variable DISCO_VAE_WEIGHTS_DIR names). Checkpoints of every fifth and the last epoch go to
 <output-path>/<factor>/from_scratch/stage1_epoch_N.ckpt (the last five are kept); at the end the last one is copied to
 <output-path>/<factor>/stage1_epoch_395.ckpt, the name under which the released software looks for it, and
-trained.json beside it says what it is. Weights already there that this script did not write are left alone.
+trained.json beside it says what it is, and world.json which world it is of, where <datapath> or the folder above says
+so. Weights already there that this script did not write are left alone.
 Ctrl-C finishes the epoch, saves and leaves; the same command goes on from there.
 """
 
@@ -329,7 +331,11 @@ def _publish(folders, epoch, result):
         print(f'warning: {target} holds weights of other origin and was left alone, so sampling goes on using them; '
               f'to use the new ones, move it away and copy {source}.* in its place', file=sys.stderr)
         return
+    label = os.path.join(folders.factor, world.FILE)
+    if os.path.exists(label):
+        os.remove(label)            # it speaks of the older weights
     checkpoints.copy(source, target)
+    _pass_on_world(folders.epochs, folders.factor)
     _write_json(note, dict(result, checkpoint=model.RELEASED, epoch=epoch, index_sha256=_index_hash(target)))
     print(f'weights: {target}')
     if os.path.realpath(folders.weights) != os.path.realpath(config.VAE_WEIGHTS_DIR):
@@ -337,10 +343,32 @@ def _publish(folders, epoch, result):
               f'DISCO_VAE_WEIGHTS_DIR={folders.weights}')
 
 
+def _check_world(folders):
+    """UserError when the output folder holds VAEs of another world than that of the data."""
+    name = world.of_data(folders.datapath)
+    if not name:
+        return
+    from vae import model
+    there = model.world_of(folders.weights)
+    if there not in (None, name):
+        raise UserError(f'--output-path: {folders.weights} holds VAEs of the world "{there}", which cannot be mixed '
+                        f'with data of "{name}"; choose another folder')
+
+
+def _pass_on_world(source, target):
+    """Tell in `target` which world the weights there are of, if `source` says it. Each label lies beside the weights it
+    speaks of: other VAEs in the output folder may be anybody's.
+    """
+    name = world.of_data(source)
+    if name:
+        world.write(target, name)
+
+
 def main():
     """Options -> trained weights; exit code 130 when stopped by Ctrl-C."""
     options = parse_options()
     folders = _folders(options)
+    _check_world(folders)
     coeffs, _, skipped = data.load_coeffs(folders.datapath, BY_NAME[options.factor].coeffs,
                                           threads=max(4, options.threads or 4))
     data.report_skipped(skipped, os.path.join(folders.factor, SKIPPED))
@@ -365,6 +393,7 @@ def _run(options, folders, samples, held_out, num_skipped):
                       options.cross_entropy_loss, options.start_gamma)
     settings = _settings(options, len(samples))
     first = _resume(trainer, folders, options, settings)
+    _pass_on_world(folders.datapath, folders.epochs)
     _write_json(os.path.join(folders.epochs, SETTINGS), settings)
     centre = samples.mean(axis=0, dtype=np.float64)
     reports = EasyDict(training=lambda: trainer.evaluate(samples, centre),

@@ -17,6 +17,7 @@ import config
 from dnnlib.tflib import checkpoints, tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
+from preprocess import world
 from renderer.factors import BY_COEFFS, BY_NAME, FACTORS, NUM_LATENTS, num_coeffs, num_latents
 
 HIDDEN = ('fc0', 'fc1', 'fc2')
@@ -147,19 +148,39 @@ def find_checkpoint(name, weights=None):
 
     The rule stands at the top of this file. UserError when there is none.
     """
-    folder = os.path.join(weights or config.VAE_WEIGHTS_DIR, name)
-    trained = os.path.join(folder, TRAINED)
-    released = os.path.join(folder, RELEASED)
+    weights = weights or config.VAE_WEIGHTS_DIR
+    found = _checkpoint_in(os.path.join(weights, name))
+    if found is None:
+        released = os.path.join(weights, name, RELEASED)
+        trained = os.path.join(weights, name, TRAINED, CHECKPOINT.format('N'))
+        raise UserError(f'no weights of the {BY_NAME[name].word} VAE: neither {released}.index nor {trained}.index is '
+                        f'there; copy the folder vae/weights of the released DiscoFaceGAN repository to {weights}, or '
+                        f'train with `python vae/demo.py --factor {name} --datapath <coefficient folder> '
+                        f'--output-path {weights}`')
+    return found
+
+
+def _checkpoint_in(folder):
+    """The checkpoint that is used of a factor's folder, or None."""
+    released, trained = os.path.join(folder, RELEASED), os.path.join(folder, TRAINED)
     if os.path.exists(released + '.index') or checkpoints.data_files(released):
         return released         # if half of it is missing, reading it says so
     epochs = epochs_in(trained)
-    if epochs:
-        return os.path.join(trained, CHECKPOINT.format(epochs[-1]))
-    raise UserError(f'no weights of the {BY_NAME[name].word} VAE: neither {released}.index nor '
-                    f'{os.path.join(trained, CHECKPOINT.format("N"))}.index is there; copy the folder vae/weights of '
-                    f'the released DiscoFaceGAN repository to {weights or config.VAE_WEIGHTS_DIR}, or train with '
-                    f'`python vae/demo.py --factor {name} --datapath <coefficient folder> --output-path '
-                    f'{weights or config.VAE_WEIGHTS_DIR}`')
+    return os.path.join(trained, CHECKPOINT.format(epochs[-1])) if epochs else None
+
+
+def world_of(weights):
+    """Name of the world that the VAEs in a folder are of; None when they do not say.
+
+    They say it by a world.json beside the checkpoints, or in the folder itself. UserError: they are of several worlds.
+    """
+    found = [_checkpoint_in(os.path.join(weights, factor.name)) for factor in FACTORS]
+    folders = [weights] + [os.path.dirname(path) for path in found if path]
+    said = {folder: name for folder, name in ((folder, world.read(folder)) for folder in folders) if name}
+    if len(set(said.values())) > 1:
+        raise UserError(f'{weights}: holds VAEs of several worlds, which cannot be mixed: ' + ', '.join(
+            f'{folder} is of the {name} world' for folder, name in said.items()))
+    return next(iter(said.values()), None)
 
 
 def stored_width(prefix, name):

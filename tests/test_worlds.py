@@ -1,0 +1,82 @@
+"""Worlds are not mixed: what each part says of itself, and who asks."""
+
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import scipy.io
+
+from dnnlib.tflib import checkpoints
+from dnnlib.util import UserError
+from preprocess import world
+from renderer import factors
+from vae import demo, model
+
+
+def write_vae(weights, name, label=None, folder='', file=model.RELEASED):
+    """A decoder without meaning below the folder `weights`."""
+    place = os.path.join(weights, name, folder)
+    checkpoints.save(os.path.join(place, file), {n: np.zeros(s, np.float32)
+                                                 for n, s in model.decoder_shapes(name, 4).items()})
+    if label:
+        world.write(place, label)
+
+
+def test_data_know_their_world_by_their_folder_or_the_one_above(tmp_path):
+    (tmp_path / 'coeff').mkdir()
+    assert world.of_data(str(tmp_path / 'coeff')) is None
+    world.write(str(tmp_path), 'synthetic')
+    assert world.of_data(str(tmp_path / 'coeff')) == world.of_data(str(tmp_path)) == 'synthetic'
+    world.write(str(tmp_path / 'coeff'), 'real')
+    assert world.of_data(str(tmp_path / 'coeff')) == 'real'
+
+
+def test_vaes_say_their_world_beside_the_weights(tmp_path):
+    weights = str(tmp_path)
+    assert model.world_of(weights) is None
+    write_vae(weights, 'id')                                                    # released: says nothing
+    write_vae(weights, 'exp', 'synthetic', model.TRAINED, model.CHECKPOINT.format(5))
+    assert model.world_of(weights) == 'synthetic'
+    write_vae(weights, 'exp')                                                   # is used now, and says nothing
+    assert model.world_of(weights) is None
+    write_vae(weights, 'rot', 'real')
+    assert model.world_of(weights) == 'real'
+    world.write(weights, 'synthetic')
+    with pytest.raises(UserError, match='VAEs of several worlds'):
+        model.world_of(weights)
+
+
+def _train_vae(monkeypatch, *options):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '-1')
+    monkeypatch.setattr(sys, 'argv', ['demo.py', '--gpu', '-1', '--epochs', '1', '--width', '4', '--factor', 'rot']
+                        + list(options))
+    monkeypatch.setattr(demo.signal, 'signal', lambda *_: None)
+    return demo.main()
+
+
+def test_trained_vaes_pass_the_world_of_their_data_on(tmp_path, monkeypatch, tf_session):
+    data, weights = str(tmp_path / 'data' / 'coeff'), str(tmp_path / 'weights')
+    os.makedirs(data)
+    for i in range(3):
+        scipy.io.savemat(os.path.join(data, f'{i}.mat'), {'coeff': np.random.RandomState(i).randn(factors.NUM_RECON)})
+    world.write(os.path.dirname(data), 'synthetic')
+    write_vae(weights, 'id')
+    assert _train_vae(monkeypatch, '--datapath', data, '--output-path', weights) == 0
+    assert world.read(os.path.join(weights, 'rot')) == model.world_of(weights) == 'synthetic'
+    assert world.read(weights) is None and world.read(os.path.join(weights, 'id')) is None
+    shutil.rmtree(os.path.join(weights, 'rot', model.TRAINED))
+    os.remove(os.path.join(os.path.dirname(data), world.FILE))
+    world.write(data, 'real')
+    with pytest.raises(UserError, match='holds VAEs of the world "synthetic", which cannot be mixed with data of "rea'):
+        _train_vae(monkeypatch, '--datapath', data, '--output-path', weights)
+
+
+def test_weights_of_an_unknown_world_lose_the_label_of_older_ones(tmp_path):
+    folders = demo.EasyDict(weights=str(tmp_path), factor=str(tmp_path / 'rot'),
+                            epochs=str(tmp_path / 'rot' / model.TRAINED))
+    write_vae(str(tmp_path), 'rot', None, model.TRAINED, model.CHECKPOINT.format(0))
+    world.write(folders.factor, 'synthetic')
+    demo._publish(folders, 0, {})
+    assert model.world_of(str(tmp_path)) is None
