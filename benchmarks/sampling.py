@@ -13,7 +13,7 @@ import numpy as np  # noqa: E402
 
 import config  # noqa: E402
 from benchmarks.common import machine_line, measure, milliseconds, table  # noqa: E402
-from dnnlib.util import PRECISION_HELP, PRECISIONS  # noqa: E402
+from dnnlib.util import PRECISION_HELP, PRECISIONS, run_main  # noqa: E402
 
 
 def write_random_model(path, resolution=256, **options):
@@ -85,10 +85,11 @@ def _parts(faces, batch, folder):
     return rows
 
 
-def _start_up(model, vaes, folder):
+def _start_up(model, vaes, precision, folder):
     """Seconds of a whole `generate_images.py` that makes one picture, the average of w being known."""
     command = [sys.executable, os.path.join(config.ROOT, 'generate_images.py'), '--model', model, '--vae_weights', vaes,
-               '--subject', '1', '--variation', '1', '--overwrite', '--outdir', os.path.join(folder, 'start')]
+               '--subject', '1', '--variation', '1', '--overwrite', '--outdir', os.path.join(folder, 'start'),
+               '--precision', precision]
     return measure(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL),
                    repeats=2, warmup=0)
 
@@ -116,7 +117,7 @@ def main():
             speeds = [[batch, f'{args.images / _end_to_end(faces, args.images, batch, folder):.2f}']
                       for batch in args.batch]
             parts = _parts(faces, max(args.batch), folder)
-        start_up = _start_up(model, vaes, folder)
+        start_up = _start_up(model, vaes, args.precision, folder)
     print(f'\n{args.resolution} x {args.resolution}, latents to files, {args.images} pictures')
     print(table([['batch', 'images/s']] + speeds))
     print('\n' + table([['part', 'time per picture']] + parts))
@@ -124,4 +125,4 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -13,7 +13,7 @@ import scipy.io
 from benchmarks.common import machine_line, measure, milliseconds, table
 from dnnlib.tflib import checkpoints, tfutil
 from dnnlib.tflib.compat import VERSION, tf
-from dnnlib.util import PRECISION_HELP, PRECISIONS
+from dnnlib.util import PRECISION_HELP, PRECISIONS, run_main
 from renderer import factors
 from vae import data, model
 from vae.trainer import BLOCK, Trainer
@@ -82,4 +82,4 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

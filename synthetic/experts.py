@@ -205,7 +205,8 @@ def run(options, name):
     checkpoints.save(os.path.join(options.output, lesson.network), compact(arrays))
     entry = dict(network=lesson.network, weights=lesson.network, size=options.size, width=options.width,
                  source='python -m synthetic.experts makes it')
-    made = dict(seed=options.seed, photos=len(album.photos), kimg=kimg, batch=options.batch, rate=options.rate)
+    made = dict(seed=options.seed, photos=len(album.photos), kimg=kimg, batch=options.batch, rate=options.rate,
+                precision=options.precision)
     write_table(options.output, name, entry, None, made)
     accuracy = lesson.measure(perception.load_specs(os.path.join(options.output, TABLE)), held_out)
     write_table(options.output, name, entry, accuracy, made)

@@ -167,8 +167,8 @@ def test_one_device_reduces_nothing():
 
 
 def test_bfloat16_where_tensorflow_has_it():
-    if IS_TF1:
-        with pytest.raises(UserError, match='cannot do that; leave it out'):
+    if IS_TF1 or not tfutil.cpu_has_bfloat16():
+        with pytest.raises(UserError, match='cannot do that' if IS_TF1 else 'this CPU has neither'):
             Cluster(num_gpus=0, precision='bfloat16')
         return
     values = np.random.RandomState(0).standard_normal([2, 256, 256]).astype(np.float32)
@@ -186,6 +186,13 @@ def test_bfloat16_where_tensorflow_has_it():
 def test_bfloat16_is_refused_on_gpus():
     with pytest.raises(UserError, match='for CPUs only'):
         tfutil.session_config(precision='bfloat16', on_gpu=True)
+
+
+@pytest.mark.skipif(IS_TF1, reason='TensorFlow 1.15 is refused before')
+def test_bfloat16_is_refused_on_cpus_that_emulate_it(monkeypatch):
+    monkeypatch.setattr(tfutil, 'cpu_has_bfloat16', lambda: False)
+    with pytest.raises(UserError, match='this CPU has neither'):
+        tfutil.session_config(precision='bfloat16', on_gpu=False)
 
 
 def test_wrong_towers_are_refused():

@@ -170,7 +170,7 @@ class FaceGenerator:
         self.graph = tf.Graph()
         self.precision = precision
         self.session = tfutil.create_session(threads, self.graph, precision=precision)
-        # Coefficients are float32 in any case: they are data that people keep beside the pictures.
+        # Coefficients and the average of w are float32 in any case: people keep them.
         self._decoder_session = self.session if precision == 'float32' else tfutil.create_session(threads, self.graph)
         try:
             with self._active():
@@ -377,8 +377,7 @@ class FaceGenerator:
                     return self._load_average(path)
                 print(f'{path}: belongs to another model or other VAEs; computing it again', file=sys.stderr)
         average = self.compute_average_w()
-        if self.precision == 'float32':     # the file serves every later run, of either precision
-            self._keep_average(average, tag)
+        self._keep_average(average, tag)
         return average
 
     def _load_average(self, path):
@@ -393,13 +392,15 @@ class FaceGenerator:
         count = count or AVERAGE_COUNT
         rng = np.random.RandomState(AVERAGE_SEED)
         total = np.zeros([self.num_layers, self.dlatent_size])
-        with tqdm(total=count, desc='average of w', unit='id', mininterval=_pace(), leave=False) as bar:
+        mapping = self.Gs.components.mapping
+        with self._active(), tfutil.float32_session(mapping.vars.values()), \
+                tqdm(total=count, desc='average of w', unit='id', mininterval=_pace(), leave=False) as bar:
             for start in range(0, count, _BATCH):
                 normals = rng.standard_normal([min(_BATCH, count - start), factors.NUM_LATENTS + self.noise_dim])
                 coeffs = np.zeros([len(normals), self.num_coeffs], np.float32)
                 coeffs[:, _IDENTITY] = self.decode(normals[:, :factors.NUM_LATENTS])[:, _IDENTITY]
                 coeffs[:, factors.NUM_COEFFS:] = normals[:, factors.NUM_LATENTS:]
-                total += self.dlatents(coeffs).sum(axis=0, dtype=np.float64)
+                total += tfutil.run(self._w, {self._coeffs_in: coeffs}).sum(axis=0, dtype=np.float64)
                 bar.update(len(normals))
         return (total / count).astype(np.float32)
 

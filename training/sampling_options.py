@@ -51,7 +51,7 @@ SEED = number(int, 0, 2 ** 32 - 1)
 
 
 def add_model_options(parser):
-    """--model, --vae_weights, --average_w, --precision."""
+    """--model, --vae_weights, --average_w."""
     group = parser.add_argument_group('model')
     group.add_argument('--model', metavar='FILE', help='network-snapshot-*.pkl (default: the released model, from '
                        'cache/ or downloaded)')
@@ -59,11 +59,10 @@ def add_model_options(parser):
                        'vae/weights)')
     group.add_argument('--average_w', metavar='FILE', help='average of w over identities (default: '
                        '<model>-average_w_id.txt beside the model, computed once where missing)')
-    group.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
 
 
 def add_output_options(parser, outdir):
-    """--outdir, --rate, --batch, --overwrite, --save_coeffs and the contact sheet's."""
+    """--outdir, --rate, --batch, --precision, --overwrite, --save_coeffs and the contact sheet's."""
     group = parser.add_argument_group('pictures')
     group.add_argument('--outdir', metavar='DIR', default=outdir, help='folder of the pictures, from where you are '
                        '(default: %(default)s)')
@@ -71,6 +70,7 @@ def add_output_options(parser, outdir):
                        'none, 0 everybody alike (default: %(default)s)')
     group.add_argument('--batch', type=number(int, 1), default=8, metavar='N', help='pictures at a time; changes the '
                        'speed, not the pictures (default: %(default)s)')
+    group.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
     group.add_argument('--save_coeffs', choices=FILE_KINDS, help='also write the numbers of each picture beside it: '
                        'coeff (257), noise, z (default: off)')
     group.add_argument('--overwrite', action='store_true', help='make existing pictures again (default: they are kept, '

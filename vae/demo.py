@@ -208,7 +208,7 @@ def _split(coeffs, options):
 
 def _settings(options, samples):
     return dict({key: options[key] for key in MUST_MATCH if key != 'samples'}, samples=samples,
-                factor=options.factor, datapath=options.datapath)
+                factor=options.factor, datapath=options.datapath, precision=options.precision)
 
 
 def _resume(trainer, folders, options, settings):
@@ -367,6 +367,10 @@ def _pass_on_world(source, target):
 def main():
     """Options -> trained weights; exit code 130 when stopped by Ctrl-C."""
     options = parse_options()
+    os.environ['CUDA_VISIBLE_DEVICES'] = options.gpu
+    if options.precision != 'float32':
+        from dnnlib.tflib import tfutil
+        tfutil.check_precision(options.precision)
     folders = _folders(options)
     _check_world(folders)
     coeffs, _, skipped = data.load_coeffs(folders.datapath, BY_NAME[options.factor].coeffs,
@@ -378,7 +382,6 @@ def main():
     if options.cross_entropy_loss and (samples.min() < 0 or samples.max() > 1):
         print(f'warning: --cross-entropy-loss is meant for values in [0, 1]; these reach from {samples.min():.3g} to '
               f'{samples.max():.3g}', file=sys.stderr)
-    os.environ['CUDA_VISIBLE_DEVICES'] = options.gpu
     return _run(options, folders, samples, held_out, len(skipped))
 
 

@@ -175,13 +175,14 @@ class Trainer:
         for sampling; well below 1 the latents in use are not N(0, 1) together, and samples crowd around the mean).
         """
         squares = kl = 0.0
-        for start in range(0, len(x), EVALUATION_BATCH):
-            sums = tfutil.run(self._sums, {self._x: x[start:start + EVALUATION_BATCH]})
-            squares, kl = squares + float(sums[0]), kl + float(sums[1])
         variance = float(np.square(x - centre, dtype=np.float64).sum())
-        return {'rms': (squares / x.size) ** 0.5, 'kl': kl / len(x),
-                'explained_variance': 1 - squares / variance if variance > 0 else None,
-                'sampled_spread': self._sampled_spread(x) if variance > 0 else None}
+        with tfutil.float32_session(self.weights.values()):     # what samples are decoded in
+            for start in range(0, len(x), EVALUATION_BATCH):
+                sums = tfutil.run(self._sums, {self._x: x[start:start + EVALUATION_BATCH]})
+                squares, kl = squares + float(sums[0]), kl + float(sums[1])
+            return {'rms': (squares / x.size) ** 0.5, 'kl': kl / len(x),
+                    'explained_variance': 1 - squares / variance if variance > 0 else None,
+                    'sampled_spread': self._sampled_spread(x) if variance > 0 else None}
 
     def _sampled_spread(self, x):
         """Spread of decoded N(0, 1) latents over the spread of x, over all coefficients together."""

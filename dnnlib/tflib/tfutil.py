@@ -1,6 +1,8 @@
 """The default session and what is done with it: create, run, set variables; small graph helpers."""
 
-from typing import Any, Dict, Iterable, List, Optional
+import contextlib
+import re
+from typing import Any, Dict, Iterable, Iterator, List, Optional
 
 import numpy as np
 
@@ -14,9 +16,7 @@ def session_config(threads: Optional[int] = None, threads_per_op: Optional[int] 
 
     threads: size of TensorFlow's two thread pools; None: one thread per core. threads_per_op: how many of them one op
     may use; None: all. 1 is faster where many small ops can run side by side. The first session of a process decides.
-    precision: with 'bfloat16' convolutions, products of matrices and what lies between them keep 8 bits of mantissa,
-    which CPUs with AVX512_BF16 or AMX compute faster; variables, sums and losses stay float32. on_gpu: whether it will
-    compute on one; None: if there is any. UserError for bfloat16 on a GPU and in a TensorFlow without it (1.15).
+    precision: see `check_precision`. on_gpu: whether the session will compute on one; None: if there is any.
     TensorFloat-32 is switched off where TensorFlow has that switch: its 10-bit mantissa changes images visibly.
     """
     if hasattr(tf.config.experimental, 'enable_tensor_float_32_execution'):
@@ -28,26 +28,60 @@ def session_config(threads: Optional[int] = None, threads_per_op: Optional[int] 
         proto.inter_op_parallelism_threads = threads
     if threads_per_op is not None:
         proto.intra_op_parallelism_threads = threads_per_op
-    if precision != 'float32':
-        _use_bfloat16(proto, bool(gpu_names()) if on_gpu is None else on_gpu)
+    check_precision(precision, on_gpu)
+    if precision == 'bfloat16':
+        rewrites = proto.graph_options.rewrite_options
+        rewrites.auto_mixed_precision_onednn_bfloat16 = type(rewrites).ON
     return proto
 
 
-def _use_bfloat16(proto: Any, on_gpu: bool) -> None:
-    rewrites = proto.graph_options.rewrite_options
-    if on_gpu:
-        raise UserError('--precision bfloat16: for CPUs only; leave it out, or hide the GPUs with '
-                        'CUDA_VISIBLE_DEVICES=-1')
-    if not hasattr(rewrites, 'auto_mixed_precision_onednn_bfloat16'):
-        raise UserError(f'--precision bfloat16: TensorFlow {tf.__version__} cannot do that; leave it out, or take a '
-                        'current TensorFlow')
-    rewrites.auto_mixed_precision_onednn_bfloat16 = type(rewrites).ON
+def check_precision(precision: str, on_gpu: Optional[bool] = None) -> None:
+    """UserError unless sessions can compute in `precision`, 'float32' or 'bfloat16'.
+
+    In bfloat16 convolutions, products of matrices and most of what follows them, sums too, keep 8 bits of mantissa,
+    which takes less time on CPUs with AVX512_BF16 or AMX and more on others; variables and optimizers stay float32.
+    on_gpu: as for session_config. TensorFlow 1.15 has no bfloat16.
+    """
+    if precision == 'float32':
+        return
+    reason = None
+    if bool(gpu_names()) if on_gpu is None else on_gpu:
+        reason = ('for CPUs only (train.py --num_gpus 0, vae/demo.py --gpu -1, else CUDA_VISIBLE_DEVICES=-1 hide the '
+                  'GPUs)')
+    elif not hasattr(tf.ConfigProto().graph_options.rewrite_options, 'auto_mixed_precision_onednn_bfloat16'):
+        reason = f'TensorFlow {tf.__version__} cannot do that, a current one can'
+    elif not cpu_has_bfloat16():
+        reason = 'this CPU has neither AVX512_BF16 nor AMX and would be slower than with float32'
+    if reason:
+        raise UserError(f'--precision {precision}: {reason}; leave it out')
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this machine's CPU multiplies bfloat16 by itself; False where the system does not tell."""
+    try:
+        with open('/proc/cpuinfo', encoding='utf-8') as file:
+            return re.search(r'\b(avx512_bf16|amx_bf16|bf16)\b', file.read()) is not None
+    except OSError:
+        return False
 
 
 def create_session(threads: Optional[int] = None, graph: Any = None, threads_per_op: Optional[int] = None,
                    precision: str = 'float32') -> Any:
     """A tf.Session of this process alone with `session_config(threads, threads_per_op, precision)`."""
     return tf.Session(config=session_config(threads, threads_per_op, precision), graph=graph)
+
+
+@contextlib.contextmanager
+def float32_session(variables: Iterable[Any]) -> Iterator[Any]:
+    """The default session in this block: another one in float32, where `variables` have the values they have outside.
+
+    For numbers that are kept or reported while the session outside computes in bfloat16.
+    """
+    variables = list(variables)
+    values = run(variables)
+    with create_session(graph=tf.get_default_graph()) as session:
+        set_vars(dict(zip(variables, values)))
+        yield session
 
 
 def init_tf(seed: Optional[int] = None, threads: Optional[int] = None, threads_per_op: Optional[int] = None,
