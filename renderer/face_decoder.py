@@ -1,4 +1,4 @@
-"""Coefficients -> 3-D face (paper section 3.2; SPEC's face model): shape, texture, normals, light, pose, projection.
+"""Coefficients -> 3-D face (paper section 3.2): shape, texture, normals, light, pose, projection.
 
 No rasteriser here. World: x right, y up, z towards the camera at (0, 0, 10), decimetres. Points and
 directions are ROW vectors: a matrix stands on their right. Colours are RGB, 0-255, before any clipping.

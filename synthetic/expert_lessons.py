@@ -1,4 +1,4 @@
-"""What each of the synthetic world's experts is taught and how it is measured (SPEC 8): pictures, targets, loss.
+"""What each of the synthetic world's experts is taught and how it is measured: pictures, targets, loss.
 
 A lesson has: name, network (its name in training.perception), build(options), batch(album, random, options) of NumPy
 arrays, feed(batch), loss, shown (tensors) with describe(their means), statistics(album), measure(specs, album).

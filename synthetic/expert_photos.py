@@ -1,4 +1,4 @@
-"""Photos that the synthetic world's experts learn from (SPEC 8): every person several times, each time with another
+"""Photos that the synthetic world's experts learn from: every person several times, each time with another
 expression, light, pose and hair, photographed and drawn bare; and what is done to a picture before an expert sees it.
 """
 

@@ -1,4 +1,4 @@
-"""Trains the synthetic world's experts (SPEC 8): small networks for reconstruction, identity and hair.
+"""Trains the synthetic world's experts: small networks for reconstruction, identity and hair.
 
 `python -m synthetic.experts` draws people, trains the networks and writes their weights with experts.json, the table
 that --weights options and training.perception.load_specs read. Run again to go on; `--network recon --seed 1 --output

@@ -337,7 +337,7 @@ def test_offline_the_embedded_model_is_used_else_a_line_says_where_to_put_one(em
     embedded = os.path.join(config.DEMO_DIR, 'demo.pkl')
     open(embedded, 'w').close()
     assert sampling.find_model() == embedded
-    assert 'does not answer; using' in capsys.readouterr().err
+    assert 'does not answer: put network-snapshot-020126.pkl there; using' in capsys.readouterr().err
 
 
 def test_a_silent_server_is_given_up(monkeypatch):

@@ -126,7 +126,8 @@ def find_model(path=None):
         return snapshots.fetch_default_model()
     except UserError as error:
         if embedded_model():
-            print(f'{error}; using the small model {embedded_model()}', file=sys.stderr)
+            print(f'{error}: put {snapshots.MODEL_NAME} there; using the small model {embedded_model()}',
+                  file=sys.stderr)
             return embedded_model()
         raise UserError(f'no model: {error}; put {snapshots.MODEL_NAME} into {config.CACHE_DIR} (and '
                         f'{snapshots.AVERAGE_NAME} into {config.CACHE1_DIR}), or name another with --model')
@@ -144,7 +145,7 @@ def _check_server_answers():
     except subprocess.TimeoutExpired:
         done = False
     if not done:
-        raise UserError(f'the released model is not in {config.CACHE_DIR}, and Google Drive does not answer')
+        raise UserError(f'the released model is not in {config.CACHE_DIR}, Google Drive does not answer')
 
 
 # The generator

@@ -54,7 +54,7 @@ def add_model_options(parser):
     """--model, --vae_weights, --average_w."""
     group = parser.add_argument_group('model')
     group.add_argument('--model', metavar='FILE', help='network-snapshot-*.pkl (default: the released model, from '
-                       'cache/ or downloaded)')
+                       'cache/ or downloaded, else the small one in demo/)')
     group.add_argument('--vae_weights', metavar='DIR', help='folder of the four VAEs (default: the model\'s own, else '
                        'vae/weights)')
     group.add_argument('--average_w', metavar='FILE', help='average of w over identities (default: '

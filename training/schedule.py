@@ -1,4 +1,4 @@
-"""What changes as training goes on (SPEC 10; progressive growing): kimg -> lod, resolution, minibatch, rates, tick.
+"""What changes as training goes on (progressive growing): kimg -> lod, resolution, minibatch, rates, tick.
 
 Pure Python: a schedule is a named tuple of tables, its state at a number of images another named tuple.
 """

@@ -1,4 +1,4 @@
-"""A run and its directory: numbering, log.txt, options on disk, abort.txt, _finished.txt (SPEC 10)."""
+"""A run and its directory: numbering, log.txt, options on disk, abort.txt, _finished.txt."""
 
 import contextlib
 import json
