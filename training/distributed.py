@@ -1,6 +1,6 @@
 """Several devices and hosts: TF_CONFIG, TensorFlow's collective all-reduce in graph mode, and a watch over the others.
 
-A run's processes work in lock-step; each builds the same graph on its own devices (SPEC 10 and 15).
+A run's processes work in lock-step; each builds the same graph on its own devices.
 """
 
 import contextlib
@@ -130,7 +130,8 @@ class Cluster:
 
     Use it as a context manager: leaving it in peace tells the others that this process has finished, leaving it by an
     exception ends them with a message. A lost process (died, stopped, or its steps stand still) ends all others
-    within 30 s: each prints one line that names it and leaves with exit code EXIT_LOST.
+    within 30 s (one that stands still: after five steps' time, if that is more): each prints one line that names it
+    and leaves with exit code EXIT_LOST.
 
     is_chief: whether this process writes files.       shard: (index, count) of this process, for its input.
     devices: names of this process's devices.          num_replicas: devices of all processes together.
