@@ -9,7 +9,7 @@ FOLDERS = ('dnnlib', 'renderer', 'vae', 'preprocess', 'training', 'metrics', 'sy
 
 ROWS = {        # longest matching prefix decides; rows as in the table
     'config': 0, 'renderer.factors': 0, 'renderer.camera': 0, 'dnnlib': 0, 'dnnlib.util': 0, 'dnnlib.submission': 0,
-    'training.schedule': 0, 'dnnlib.tfrecords': 1, 'training.configs': 1,
+    'training.schedule': 0, 'dnnlib.tfrecords': 1, 'training.config_rules': 1, 'training.configs': 1,
     'dnnlib.tflib': 1,
     'renderer': 2, 'preprocess': 2,
     'vae': 3, 'training.networks_stylegan': 3, 'training.networks_recon': 3, 'training.networks_id': 3,

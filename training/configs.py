@@ -5,10 +5,11 @@ A user's own is a JSON file that says what differs from a named one: {"base": "d
 
 import json
 import os
+import re
 from collections import namedtuple
 
 from dnnlib.util import EasyDict, UserError
-from training import schedule
+from training import config_rules, schedule
 
 # What a configuration decides of the losses; see training/objectives.py.
 Settings = namedtuple('Settings', (
@@ -24,8 +25,8 @@ _RELEASED = schedule.ffhq256()
 FFHQ256 = dict(
     data_dir='ffhq_align',          # dataset, below config.DATASET_DIR
     resolution=256,                 # R, of the finished networks
-    generator={},                   # options of G_style other than its defaults
-    discriminator={},               # options of D_basic other than its defaults
+    generator={},                   # options of G_style other than its defaults; config_rules.py lists them
+    discriminator={},               # options of D_basic other than its defaults; likewise
     unit_coefficients=False,        # scale the generator's input to standard deviation 1
     average_kimg=10.0,              # half-life of the moving average of G, thousands of images
     total_kimg=15000,               # where stage 1 ends
@@ -65,7 +66,9 @@ CONFIGS = {'ffhq256': FFHQ256, 'demo64': DEMO64}
 def load(name):
     """The configuration called `name`, or of the JSON file of that path -> EasyDict with `name`, the file's stem.
 
-    UserError for an unknown name or key, and for values that no training can be made of.
+    UserError for an unknown name or key, and for values that no training can be made of. Tables by resolution: what
+    `learning_rate_dict` and `tick_kimg_dict` lack is `learning_rate` and `tick_kimg`; `training_kimg` and
+    `transition_kimg` must have all resolutions from the initial to the last but one (the last is never left).
     """
     if name in CONFIGS:
         return EasyDict(CONFIGS[name], name=name)
@@ -73,20 +76,19 @@ def load(name):
         raise UserError(f'--config {name}: expected {" or ".join(sorted(CONFIGS))}, or a .json file of your own')
     content = _read(name)
     base = content.pop('base', 'ffhq256')
-    if base not in CONFIGS:
-        raise UserError(f'{name}: "base" is {base!r}; expected one of {", ".join(sorted(CONFIGS))}')
-    unknown = sorted(set(content) - set(FFHQ256))
-    if unknown:
-        raise UserError(f'{name}: unknown {", ".join(unknown)}; a configuration has {", ".join(sorted(FFHQ256))}')
-    own = {key: _with_numbers(value) for key, value in content.items()}
-    return check(EasyDict(CONFIGS[base], **own, name=os.path.splitext(os.path.basename(name))[0]), name)
+    if not isinstance(base, str) or base not in CONFIGS:
+        raise UserError(f'{name}: "base" is {config_rules.short(repr(base))}; expected one of '
+                        f'{", ".join(sorted(CONFIGS))}')
+    config_rules.refuse_unknown(content, config_rules.RULES, name)
+    own = EasyDict(CONFIGS[base], **_with_numbers(content), name=os.path.splitext(os.path.basename(name))[0])
+    return config_rules.check(own, name)
 
 
 def _read(path):
     try:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f'--config {path}: cannot be read ({error}); expected a JSON file such as '
                         '{"base": "demo64", "resolution": 32}') from error
     if not isinstance(content, dict):
@@ -94,41 +96,18 @@ def _read(path):
     return content
 
 
-def _with_numbers(value):
-    """JSON has no numbers as keys: {"64": 10} -> {64: 10}."""
-    if isinstance(value, dict):
-        return {int(key) if str(key).isdigit() else key: item for key, item in value.items()}
-    return value
+def _with_numbers(config):
+    """JSON has no numbers as keys: tables by resolution {"64": 10} -> {64: 10}; other keys stay, and are refused."""
+    for key in config_rules.TABLES:
+        if isinstance(config.get(key), dict):
+            config[key] = {int(size) if re.match('[0-9]{1,4}$', str(size)) else size: value
+                           for size, value in config[key].items()}
+    return config
 
 
 def from_options(stored):
     """A configuration that went through JSON, as a run's directory holds it."""
-    return check(EasyDict({key: _with_numbers(value) for key, value in stored.items()}), stored.get('name'))
-
-
-def check(config, where):
-    """The configuration itself; UserError naming the first entry that makes no sense."""
-    sizes = [2 ** level for level in range(2, 13)]
-    rules = (
-        ('resolution', config.resolution in sizes, 'a power of two from 4 to 4096'),
-        ('initial_resolution', config.initial_resolution in sizes and config.initial_resolution <= config.resolution,
-         'a power of two, at most "resolution"'),
-        ('minibatch', config.minibatch is None or _is_number(config.minibatch, 1), 'a number from 1 on'),
-        ('generator', isinstance(config.generator, dict), 'a table of options'),
-        ('discriminator', isinstance(config.discriminator, dict), 'a table of options'),
-        ('grid', config.grid is None or len(config.grid) == 2 and all(_is_number(x, 1) for x in config.grid),
-         '[columns, rows]'),
-    ) + tuple((key, _is_number(config[key], least), f'a number, at least {least}') for key, least in (
-        ('total_kimg', 0), ('stage2_kimg', 0), ('average_kimg', 1e-6), ('tick_kimg', 1e-6), ('snapshot_ticks', 1),
-        ('learning_rate', 0), ('r1_gamma', 0), ('w_l1', 0), ('w_l1_above', 0)))
-    for key, fits, expected in rules:
-        if not fits:
-            raise UserError(f'{where}: {key} is {config[key]!r}; expected {expected}')
-    return config
-
-
-def _is_number(value, least):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= least
+    return config_rules.check(_with_numbers(EasyDict(stored)), f'configuration {stored.get("name")}')
 
 
 def settings_of(config):
