@@ -6,6 +6,7 @@ import itertools
 import os
 import sys
 
+from dnnlib.options import whole
 from dnnlib.util import UserError, atomic_path, run_main, write_atomic
 
 EXAMPLES = '''examples:
@@ -34,13 +35,12 @@ def create_from_images(tfrecord_dir, image_dir, shuffle, workers, world):
 
 def create_from_hdf5(tfrecord_dir, hdf5_filename, shuffle, workers, world):
     """An HDF5 file with images (and labels beside it) -> a dataset."""
-    import numpy as np
-
+    from dnnlib import tfrecords
     from preprocess import dataset_writer
     print(f'Loading HDF5 archive from "{hdf5_filename}"')
     source = dataset_writer.Hdf5Images(hdf5_filename)
     path = os.path.splitext(hdf5_filename)[0] + '-labels.npy'
-    labels = np.load(path, allow_pickle=False) if os.path.exists(path) else None
+    labels = tfrecords.read_label_file(path) if os.path.exists(path) else None
     if labels is not None and len(labels) != len(source):
         raise UserError(f'{path}: {len(labels)} labels for {len(source)} images')
     _create(tfrecord_dir, source, shuffle, workers, labels, world)
@@ -71,9 +71,9 @@ def display(tfrecord_dir, save, start, count, resolution):
     from dnnlib import tfrecords
     print(f'Loading dataset "{tfrecord_dir}"')
     level = tfrecords.read_levels(tfrecord_dir, resolution)[0]
-    images = list(itertools.islice(tfrecords.read_images(level.path), start, start + count))
-    if not images:
+    if start >= level.count:
         raise UserError(f'--start {start}: the dataset has {level.count} images only')
+    images = list(itertools.islice(tfrecords.read_images(level.path), start, min(start + count, level.count)))
     picture = Image.fromarray(_sheet(images))
     if save is None:
         picture.show()
@@ -184,18 +184,11 @@ def _compare_labels(folder_a, folder_b, total):
     return sum(same)
 
 
-def _positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError('must be at least 1')
-    return value
-
-
 def _parser():
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest='command', metavar='COMMAND')
-    workers = dict(type=_positive, default=os.cpu_count() or 1, metavar='N', help='processes (default: one per core)')
+    workers = dict(type=whole(1), default=os.cpu_count() or 1, metavar='N', help='processes (default: one per core)')
     for name, argument, what in (
             ('create_from_images', 'image_dir',
              'folder or zip file of square pictures, RGB or grey (others are converted)'),
@@ -209,9 +202,9 @@ def _parser():
     command = commands.add_parser('display', help=display.__doc__)
     command.add_argument('tfrecord_dir', help='dataset folder')
     command.add_argument('--save', metavar='FILE', help='write the sheet here (default: show it on the screen)')
-    command.add_argument('--start', type=int, default=0, help='first image (default: 0)')
-    command.add_argument('--count', type=_positive, default=64, help='number of images (default: 64)')
-    command.add_argument('--resolution', type=_positive, help='level to show (default: the finest)')
+    command.add_argument('--start', type=whole(0), default=0, help='first image (default: 0)')
+    command.add_argument('--count', type=whole(1), default=64, help='number of images (default: 64)')
+    command.add_argument('--resolution', type=whole(4), help='level to show (default: the finest)')
     command = commands.add_parser('extract', help=extract.__doc__)
     command.add_argument('tfrecord_dir', help='dataset folder')
     command.add_argument('output_dir', help='new folder for the pictures')

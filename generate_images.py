@@ -2,6 +2,7 @@
 
 import re
 
+from dnnlib.options import SEED, whole
 from dnnlib.util import UserError, run_main
 from renderer.factors import FACTOR_CHOICES
 from training import sampling_options as options
@@ -30,11 +31,11 @@ def _parse():
     parser.add_argument('--factor', type=_factor, default=0, help='what moves within a subject: '
                         + ', '.join(f'{i} {word}' for i, (word, _) in enumerate(FACTOR_CHOICES))
                         + '; number or word (default: %(default)s)')
-    parser.add_argument('--subject', type=options.number(int, 1), default=20, metavar='N',
+    parser.add_argument('--subject', type=whole(1), default=20, metavar='N',
                         help='number of subjects (default: %(default)s)')
-    parser.add_argument('--variation', type=options.number(int, 1), default=5, metavar='N',
+    parser.add_argument('--variation', type=whole(1), default=5, metavar='N',
                         help='pictures of each subject (default: %(default)s)')
-    parser.add_argument('--seed', type=options.SEED, default=1, metavar='N',
+    parser.add_argument('--seed', type=SEED, default=1, metavar='N',
                         help='of the random latents (default: %(default)s)')
     parser.add_argument('--shard', type=options.shard, default=(0, 1), metavar='I/N', help='make only every N-th '
                         'subject, from the I-th on; all shards together give one whole run (default: 1/1)')

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 
+from dnnlib.options import SEED
 from dnnlib.util import UserError, run_main
 from training import sampling_options as options
 from training.faces import PARTS, Face, part_name
@@ -33,7 +34,7 @@ def _parse():
                         'where you are (default: %(default)s)')
     parser.add_argument('--take', type=_parts, default=['expression', 'pose'], metavar='NAMES', help='what comes from '
                         f'the files, joined by commas, of {", ".join(CHOICES)} (default: expression,pose)')
-    parser.add_argument('--seed', type=options.SEED, nargs='+', default=[], metavar='N', help='everything else from '
+    parser.add_argument('--seed', type=SEED, nargs='+', default=[], metavar='N', help='everything else from '
                         'this random face; several: each file with each of them, NAME_seedN.png (default: zeros)')
     options.add_model_options(parser)
     options.add_output_options(parser, 'generate_images_mine')

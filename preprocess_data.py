@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import config
+from dnnlib.options import whole
 from dnnlib.util import UserError, run_main
 from training.snapshots import WORLDS
 
@@ -33,19 +34,12 @@ def parse_options(arguments=None):
     add('--weights', metavar='PATH',
         help='reconstruction network: a checkpoint of R_Net (path without .index), or a .json table of networks '
              f"(default: the world's; real: the released one in {config.PRETRAINED_DIR})")
-    add('--batch', type=_positive, default=16, metavar='N', help='photos in a network run (default: %(default)s)')
-    add('--workers', type=_positive, default=os.cpu_count() or 1, metavar='N',
+    add('--batch', type=whole(1), default=16, metavar='N', help='photos in a network run (default: %(default)s)')
+    add('--workers', type=whole(1), default=os.cpu_count() or 1, metavar='N',
         help='processes that decode, align and write (default: one per core)')
     options = parser.parse_args(arguments)
     options.lm_path = options.lm_path or options.image_path
     return options
-
-
-def _positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError('must be at least 1')
-    return value
 
 
 def load_template(world, folder=None):

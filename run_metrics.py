@@ -5,6 +5,7 @@ Every result is a line of JSON, on standard output and added to a file, with its
 
 import os
 
+from dnnlib.options import SEED, real, whole
 from dnnlib.util import UserError, run_main
 from metrics import metric_base
 from training import sampling_options as options
@@ -34,7 +35,7 @@ def _parse():
     parser.add_argument('--source', choices=metric_base.SOURCES, default='generator', help='whose pictures: the '
                         'generator\'s; renders or (synthetic world) photos of the same numbers, to see the best that '
                         'can be reached (default: %(default)s)')
-    parser.add_argument('--resolution', type=options.number(int, 8, 1024), metavar='R',
+    parser.add_argument('--resolution', type=whole(8, 1024), metavar='R',
                         help='of renders and photos (default: 256, in the synthetic world 64)')
     options.add_model_options(parser)
     _add_judges(parser.add_argument_group('what judges'))
@@ -62,19 +63,19 @@ def _add_judges(group):
 
 
 def _add_counts(group, defaults):
-    group.add_argument('--subjects', type=options.number(int, 2), default=defaults['subjects'], metavar='N',
+    group.add_argument('--subjects', type=whole(2), default=defaults['subjects'], metavar='N',
                        help='groups per factor (default: %(default)s)')
-    group.add_argument('--variations', type=options.number(int, 2), default=defaults['variations'], metavar='N',
+    group.add_argument('--variations', type=whole(2), default=defaults['variations'], metavar='N',
                        help='pictures in a group (default: %(default)s)')
-    group.add_argument('--num', type=options.number(int, 2), default=defaults['num'], metavar='N', help='fakes and (at '
+    group.add_argument('--num', type=whole(2), default=defaults['num'], metavar='N', help='fakes and (at '
                        'most) reals of fid and kid (default: %(default)s)')
-    group.add_argument('--pairs', type=options.number(int, 1), default=defaults['pairs'], metavar='N',
+    group.add_argument('--pairs', type=whole(1), default=defaults['pairs'], metavar='N',
                        help='of path length (default: %(default)s)')
-    group.add_argument('--rate', type=options.number(float, 0, 1), metavar='R', help='truncation of identity: 1 none '
+    group.add_argument('--rate', type=real(0, 1), metavar='R', help='truncation of identity: 1 none '
                        f'(default: {options.RATE} for groups, as generate_images.py; 1 for fid and kid)')
-    group.add_argument('--batch', type=options.number(int, 1), default=defaults['batch'], metavar='N',
+    group.add_argument('--batch', type=whole(1), default=defaults['batch'], metavar='N',
                        help='pictures at a time (default: %(default)s)')
-    group.add_argument('--seed', type=options.SEED, default=defaults['seed'], metavar='N',
+    group.add_argument('--seed', type=SEED, default=defaults['seed'], metavar='N',
                        help='of everything random (default: %(default)s)')
 
 

@@ -280,6 +280,8 @@ def read_levels(folder: str, resolution: Optional[int] = None) -> List[Level]:
     top = resolution.bit_length() - 1 if resolution else max(by_log2)
     if resolution and resolution != 1 << top:
         raise UserError(f'resolution {resolution} is no power of two')
+    if top < 2:
+        raise UserError(f'{folder}: there is no level of {1 << top}x{1 << top}; the coarsest of a dataset is 4x4')
     if top > max(by_log2):
         finest = 1 << max(by_log2)
         raise UserError(f'{folder}: its finest pictures are {finest}x{finest}, but {resolution}x{resolution} are '
@@ -332,14 +334,17 @@ def read_labels(folder: str, path: Optional[str] = None) -> Optional[np.ndarray]
     """Labels of a dataset, [n, label_size] float32, from `path` or its `-rxx.labels`; None when it has none."""
     found = sorted(glob.glob(os.path.join(glob.escape(folder), '*.labels')))
     path = path or (found[0] if found else None)
-    if path is None:
-        return None
+    return None if path is None else read_label_file(path)
+
+
+def read_label_file(path: str) -> np.ndarray:
+    """Labels [n, label_size] float32 of a .npy file of numbers [n, label_size] or [n]. UserError: no such array."""
     try:
         labels = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f'{path}: cannot be read as a NumPy array of labels ({error})')
-    if labels.ndim == 1:
-        labels = labels[:, None]
-    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.number):
+        labels = labels[:, None] if labels.ndim == 1 else labels
+    except Exception as error:      # damaged files make NumPy raise almost anything
+        reason = ' '.join(str(error).split())[:120] or type(error).__name__
+        raise UserError(f'{path}: cannot be read as a NumPy array of labels ({reason}); save one with numpy.save')
+    if labels.ndim != 2 or labels.dtype.kind not in 'biuf':
         raise UserError(f'{path}: shape {list(labels.shape)}, type {labels.dtype}; labels [images, size] expected')
     return labels.astype(np.float32)

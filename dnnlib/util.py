@@ -1,4 +1,4 @@
-"""Utilities without TensorFlow: EasyDict, user errors, atomic files."""
+"""Utilities without TensorFlow: EasyDict, user errors, atomic files, the pace of bars."""
 
 import contextlib
 import os
@@ -112,3 +112,8 @@ def write_atomic(path: str, data: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             os.remove(temporary)        # gone already when all went well
+
+
+def pace() -> float:
+    """Seconds between two states of a bar on stderr: a log file wants few."""
+    return 0.1 if sys.stderr.isatty() else 30.0

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dnnlib import download
-from dnnlib.util import UserError, atomic_path
+from dnnlib.util import UserError, atomic_path, pace
 
 _FORMAT = 1         # counted up when stored arrays change their meaning
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -85,11 +85,6 @@ def digest(value):
 def files_digest(paths):
     """SHA-256 of the contents of files together."""
     return digest([download.sha256(path) for path in paths])
-
-
-def pace():
-    """Seconds between two states of a bar: a log file wants few."""
-    return 0.1 if sys.stderr.isatty() else 30.0
 
 
 def _load(path, rows):

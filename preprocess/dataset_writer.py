@@ -114,11 +114,15 @@ class Hdf5Images:
         return self._file[self._key]
 
     def _largest(self):
-        found = [key for key, value in self._file.items() if key.startswith('data') and len(value.shape) == 4]
+        shapes = {key: getattr(self._file.get(key), 'shape', None) or () for key in self._file}     # groups have none
+        found = [key for key, shape in shapes.items() if key.startswith('data') and len(shape) == 4]
         if not found:
             raise UserError(f'{self.path}: holds no array data* of images [n, C, H, W]; it holds '
                             f'{", ".join(sorted(self._file)) or "nothing"}')
-        return max(found, key=lambda key: self._file[key].shape[-1])
+        largest = max(found, key=lambda key: shapes[key][-1])
+        if not all(shapes[largest]):
+            raise UserError(f'{self.path}: its array {largest} of shape {list(shapes[largest])} holds no images')
+        return largest
 
     def __len__(self):
         return self._count
@@ -133,7 +137,10 @@ class Hdf5Images:
 
     def read(self, index, channels):
         """Image `index` as [H, W, C] uint8."""
-        image = self._array()[index]
+        try:
+            image = self._array()[index]
+        except OSError as error:
+            raise UserError(f'cannot be read from the HDF5 file ({error})')
         if image.dtype != np.uint8:
             raise UserError(f'values of type {image.dtype}, expected uint8')
         return image.transpose(1, 2, 0)

@@ -18,6 +18,7 @@ import numpy as np
 import scipy.io
 from tqdm import tqdm
 
+from dnnlib.options import SEED, whole
 from dnnlib.util import UserError, atomic_path, run_main
 from preprocess import landmarks, world
 from renderer import camera, factors
@@ -214,19 +215,13 @@ def main():
     add = parser.add_argument
     add('--save_path', metavar='DIR', required=True, help='folder to write into; a half-finished one is continued '
         '(no default)')
-    add('--count', metavar='N', type=int, default=20000, help='number of photos (default: %(default)s)')
-    add('--size', metavar='PIXELS', type=int, default=camera.RENDER_SIZE,
+    add('--count', metavar='N', type=whole(1), default=20000, help='number of photos (default: %(default)s)')
+    add('--size', metavar='PIXELS', type=whole(16, 4096), default=camera.RENDER_SIZE,
         help='width and height (default: %(default)s)')
-    add('--seed', type=int, default=0, help='another seed, other photos (default: %(default)s)')
+    add('--seed', type=SEED, default=0, help='another seed, other photos (default: %(default)s)')
     add('--view', choices=VIEWS, default='crop', help='crop: as training pictures, face in the middle; free: as photos '
         'that nobody aligned, for preprocess_data.py (default: %(default)s)')
     args = parser.parse_args()
-    if args.count < 1:
-        parser.error(f'--count {args.count}: at least 1 photo')
-    if not 16 <= args.size <= 4096:
-        parser.error(f'--size {args.size}: 16 to 4096 pixels')
-    if not 0 <= args.seed < 2 ** 32:
-        parser.error(f'--seed {args.seed}: 0 to {2 ** 32 - 1}')
     made = write_photos(args.save_path, args.count, args.size, args.seed, args.view)
     print(f'{args.save_path}: {made} photos made, {args.count - made} were there already')
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import config
+import dataset_tool
 from dnnlib import tfrecords
 from dnnlib.util import UserError
 from preprocess import dataset_writer, world
@@ -167,6 +168,31 @@ def test_hdf5_with_labels(tmp_path):
         dataset_writer.Hdf5Images(str(tmp_path / 'y.h5'))
 
 
+@pytest.mark.parametrize('labels, reason', [
+    (b'', 'cannot be read'), (b'no array', 'cannot be read'), (b'PK\3\4 no zip', 'cannot be read'),
+    (np.array(3.0), r'shape \[\]'), (np.zeros([6, 1], complex), 'type complex128'), (np.zeros(5), '5 labels for 6')])
+def test_labels_that_do_not_fit(tmp_path, labels, reason):
+    path = str(tmp_path / 'x.h5')
+    with h5py.File(path, 'w') as file:
+        file['data'] = np.zeros([6, 3, 8, 8], np.uint8)
+    if isinstance(labels, bytes):
+        (tmp_path / 'x-labels.npy').write_bytes(labels)
+    else:
+        np.save(str(tmp_path / 'x-labels.npy'), labels)
+    with pytest.raises(UserError, match='x-labels.npy: .*' + reason) as caught:
+        dataset_tool.create_from_hdf5(str(tmp_path / 'd'), path, 1, 1, None)
+    assert '\n' not in str(caught.value) and not (tmp_path / 'd').exists()
+
+
+@pytest.mark.parametrize('shape', [[0, 3, 8, 8], [6, 3, 8, 0]])
+def test_hdf5_without_images(tmp_path, shape):
+    with h5py.File(str(tmp_path / 'x.h5'), 'w') as file:
+        file.create_group('data')
+        file['data1'] = np.zeros(shape, np.uint8)
+    with pytest.raises(UserError, match=r'x.h5: its array data1 of shape .* holds no images'):
+        dataset_writer.Hdf5Images(str(tmp_path / 'x.h5'))
+
+
 def test_folders_that_cannot_be_used(tmp_path):
     for name, size in (('wide', (16, 8)), ('odd', (12, 12)), ('dots', (2, 2))):
         (tmp_path / name).mkdir()
@@ -224,6 +250,17 @@ def test_extract_and_display(tmp_path, small):
     if sys.platform == 'linux':
         done = _run('display', folder / 'd', env=screenless)
         assert done.returncode == 1 and '--save' in done.stderr
+
+
+@pytest.mark.parametrize('arguments, code, reason', [
+    (['--resolution', '2'], 2, 'argument --resolution: 2 is out of range: expected a whole number from 4 on'),
+    (['--start', '-1'], 2, 'argument --start: -1 is out of range: expected a whole number from 0 on'),
+    (['--start', '5'], 1, 'error: --start 5: the dataset has 5 images only'),
+    (['--start', '9' * 30], 1, 'the dataset has 5 images only'), (['--resolution', '12'], 1, 'no power of two')])
+def test_display_of_what_is_not_there(tmp_path, small, arguments, code, reason):
+    done = _run('display', small[0] / 'd', '--save', tmp_path / 'sheet.png', *arguments)
+    assert done.returncode == code and reason in done.stderr and 'Traceback' not in done.stderr, done.stderr
+    assert os.listdir(str(tmp_path)) == []
 
 
 def test_grey_extract(tmp_path):

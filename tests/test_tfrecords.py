@@ -164,6 +164,17 @@ def test_incomplete_datasets_are_refused(tmp_path):
             tfrecords.read_levels(str(path))
 
 
+def test_there_is_nothing_coarser_than_4x4(tmp_path):
+    folder = _dataset(tmp_path / 'd')
+    for resolution in (1, 2):
+        with pytest.raises(UserError, match=f'no level of {resolution}x{resolution}'):
+            tfrecords.read_levels(folder, resolution)
+    (tmp_path / 'e').mkdir()
+    (tmp_path / 'e' / 'e-r01.tfrecords').write_bytes(b'')
+    with pytest.raises(UserError, match='no level of 2x2'):
+        tfrecords.read_levels(str(tmp_path / 'e'))
+
+
 def test_a_cut_off_level_is_named(tmp_path):
     folder = _dataset(tmp_path / 'd')
     with open(folder + '/d-r04.tfrecords', 'r+b') as file:

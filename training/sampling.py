@@ -22,7 +22,7 @@ from dnnlib import download
 from dnnlib.tflib import checkpoints, tfutil
 from dnnlib.tflib import images as image_ops
 from dnnlib.tflib.compat import tf
-from dnnlib.util import UserError, atomic_path
+from dnnlib.util import UserError, atomic_path, pace
 from renderer import factors
 from training import grids, snapshots
 from training.faces import Face
@@ -395,7 +395,7 @@ class FaceGenerator:
         total = np.zeros([self.num_layers, self.dlatent_size])
         mapping = self.Gs.components.mapping
         with self._active(), tfutil.float32_session(mapping.vars.values()), \
-                tqdm(total=count, desc='average of w', unit='id', mininterval=_pace(), leave=False) as bar:
+                tqdm(total=count, desc='average of w', unit='id', mininterval=pace(), leave=False) as bar:
             for start in range(0, count, _BATCH):
                 normals = rng.standard_normal([min(_BATCH, count - start), factors.NUM_LATENTS + self.noise_dim])
                 coeffs = np.zeros([len(normals), self.num_coeffs], np.float32)
@@ -523,7 +523,7 @@ def generate(faces, jobs, folder, total, rate=RATE, batch=8):
     first pictures look broken, and goes on.
     """
     broken, first = 0, True
-    with folder, tqdm(total=total, unit='img', mininterval=_pace(), disable=not total) as bar:
+    with folder, tqdm(total=total, unit='img', mininterval=pace(), disable=not total) as bar:
         for chunk in _chunks(jobs, batch):
             pictures, finite = faces.images_and_health([job.face for job in chunk], rate, batch)
             trouble = find_trouble(pictures, finite) if first else None
@@ -534,11 +534,6 @@ def generate(faces, jobs, folder, total, rate=RATE, batch=8):
             broken, first = broken + int(np.sum(~finite)), False
             bar.update(len(chunk))
     return broken
-
-
-def _pace():
-    """Seconds between two states of a bar: a log file wants few."""
-    return 0.1 if sys.stderr.isatty() else 30.0
 
 
 def _chunks(items, size):

@@ -1,12 +1,12 @@
 """Options that both sampling scripts share; checked before TensorFlow is loaded, one line for each mistake."""
 
 import argparse
-import math
 import os
 
 import numpy as np
 from PIL import Image
 
+from dnnlib.options import real, whole
 from dnnlib.util import PRECISION_HELP, PRECISIONS, UserError
 from training import grids
 from training.faces import FILE_KINDS
@@ -24,30 +24,12 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f'{message} (see {self.prog} --help)')
 
 
-def number(kind, low, high=math.inf):
-    """A type for argparse: int or float from `low` to `high`."""
-    def parse(text):
-        word = 'a whole number' if kind is int else 'a number'
-        limits = f'from {low}' + (f' to {high}' if high != math.inf else ' on')
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f'{text!r} is not {word} {limits}')
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f'{text} is out of range: expected {word} {limits}')
-        return value
-    return parse
-
-
 def shard(text):
     """'2/8' -> (1, 8): the share of this run (from 0) and how many shares there are."""
     first, _, second = text.partition('/')
     if not (first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second)):
         raise argparse.ArgumentTypeError(f'{text!r} is no shard: expected I/N with I from 1 to N, e.g. 2/8')
     return int(first) - 1, int(second)
-
-
-SEED = number(int, 0, 2 ** 32 - 1)
 
 
 def add_model_options(parser):
@@ -66,9 +48,9 @@ def add_output_options(parser, outdir):
     group = parser.add_argument_group('pictures')
     group.add_argument('--outdir', metavar='DIR', default=outdir, help='folder of the pictures, from where you are '
                        '(default: %(default)s)')
-    group.add_argument('--rate', type=number(float, 0, 1), default=RATE, metavar='R', help='truncation of identity: 1 '
+    group.add_argument('--rate', type=real(0, 1), default=RATE, metavar='R', help='truncation of identity: 1 '
                        'none, 0 everybody alike (default: %(default)s)')
-    group.add_argument('--batch', type=number(int, 1), default=8, metavar='N', help='pictures at a time; changes the '
+    group.add_argument('--batch', type=whole(1), default=8, metavar='N', help='pictures at a time; changes the '
                        'speed, not the pictures (default: %(default)s)')
     group.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
     group.add_argument('--save_coeffs', choices=FILE_KINDS, help='also write the numbers of each picture beside it: '
@@ -76,7 +58,7 @@ def add_output_options(parser, outdir):
     group.add_argument('--overwrite', action='store_true', help='make existing pictures again (default: they are kept, '
                        'and an interrupted run is taken up)')
     group.add_argument('--grid', action='store_true', help=f'also write a contact sheet, {GRID_NAME} (default: off)')
-    group.add_argument('--grid_scale', type=number(int, 1, 32), metavar='N', help='enlarge its tiles N times (default: '
+    group.add_argument('--grid_scale', type=whole(1, 32), metavar='N', help='enlarge its tiles N times (default: '
                        'to at least 128 pixels)')
     group.add_argument('--grid_filter', choices=['nearest', 'bicubic'], default='bicubic', help='how to enlarge them '
                        '(default: %(default)s)')

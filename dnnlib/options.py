@@ -1,0 +1,32 @@
+"""Number types for argparse, without TensorFlow: what is no number, or out of range, is refused in one line."""
+
+import argparse
+import math
+
+
+def whole(low, high=math.inf):
+    """A type for argparse: whole numbers from `low` to `high`."""
+    return _number(int, 'a whole number', low, high, False)
+
+
+def real(low, high=math.inf, above=False):
+    """A type for argparse: finite numbers from `low` to `high`; with `above`, `low` itself is refused."""
+    return _number(float, 'a number', low, high, above)
+
+
+def _number(kind, word, low, high, above):
+    limits = f'above {low}' if above else f'from {low}'
+    limits += f' to {high}' if high != math.inf else '' if above else ' on'
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f'{text!r} is not {word} {limits}')
+        if not low <= value <= high or abs(value) == math.inf or above and value == low:
+            raise argparse.ArgumentTypeError(f'{text} is out of range: expected {word} {limits}')
+        return value
+    return parse
+
+
+SEED = whole(0, 2 ** 32 - 1)        # what NumPy takes
