@@ -15,7 +15,7 @@ from dnnlib.submission.run_dir import RunContext, create_run_dir, leading_number
 from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, UserError, run_main
 from metrics import metric_base
 from preprocess import world
-from training import configs, schedule, snapshots
+from training import checkpoints, configs, schedule, snapshots, worlds
 
 EXAMPLES = """examples:
   python train.py                                                       stage 1 on datasets/ffhq_align, all GPUs
@@ -35,8 +35,9 @@ WEIGHTS = {     # flag: (default, of which term)
 }
 OPTIONS_FILE = 'submit_config.json'
 MACHINE = ('num_gpus', 'cpu_devices', 'precision', 'result_dir')      # not training_loop's
+PARTS = ('face_model', 'vae_weights', 'experts')                       # of a world
 CHANGEABLE = ('num_gpus', 'cpu_devices', 'precision', 'data_dir', 'result_dir', 'total_kimg', 'checkpoint_minutes',
-              'metrics', 'metrics_num', 'inception')      # by --resume
+              'metrics', 'metrics_num', 'inception')                    # by --resume, and so are WEIGHTS and PARTS
 
 
 # Options
@@ -57,7 +58,8 @@ def parse_options(arguments=None):
     add('--result_dir', metavar='DIR', help='runs get numbered directories there (default: results/)')
     add('--total_kimg', metavar='N', type=number(0), help='thousands of images shown when training ends (default: that '
         'of --config; 15000 for ffhq256, 20000 in stage 2)')
-    add('--seed', type=number(0, int), help='of first weights and everything drawn (default: 1000)')
+    add('--seed', metavar='N', type=number(0, int, 2 ** 32 - 1), help='of first weights and everything drawn '
+        '(default: 1000)')
     add('--noise_dim', metavar='N', type=number(0, int), help='length of the noise vector (default: 32)')
     group = parser.add_argument_group('weights of the losses')
     for flag, (default, what) in WEIGHTS.items():
@@ -65,8 +67,8 @@ def parse_options(arguments=None):
         group.add_argument('--' + flag, metavar='X', type=number(0), help=f'{what} (default: {text})')
     group = parser.add_argument_group('where to start')
     add = group.add_argument
-    add('--resume', metavar='RUN', help="go on with a run in its directory: that directory, its number, or 'latest'; "
-        'its options are kept, others given here win (default: a new run)')
+    add('--resume', metavar='RUN', help="go on with a run in its directory: that directory, its number, or 'latest', "
+        'the newest one with a checkpoint; its options are kept, others given here win (default: a new run)')
     add('--run_id', metavar='RUN', help='stage 2: the run whose snapshot to start from, by directory or number, or the '
         'path of a .pkl (no default)')
     add('--snapshot', metavar='N', help="stage 2: which of its snapshots, by number or 'final' (default: the final, or "
@@ -76,8 +78,8 @@ def parse_options(arguments=None):
     group = parser.add_argument_group('machine')
     add = group.add_argument
     add('--num_gpus', metavar='N', type=number(0, int), help='GPUs of this host, 0: the CPU (default: all visible)')
-    add('--cpu_devices', metavar='N', type=number(1, int), help='cut the CPU into so many devices, to try several out '
-        '(default: GPUs)')
+    add('--cpu_devices', metavar='N', type=number(1, int), help='cut the CPU into so many devices, to try several out; '
+        'not together with GPUs (default: GPUs)')
     add('--precision', choices=PRECISIONS, help=PRECISION_HELP)
     add('--checkpoint_minutes', metavar='N', type=number(0), help='between two checkpoints (default: 10)')
     add('-n', '--dry-run', action='store_true', help='check options and files, print what would be done (default: off)')
@@ -99,19 +101,21 @@ def parse_options(arguments=None):
     return EasyDict(vars(parser.parse_args(arguments)))
 
 
-def number(least, kind=float):
-    """A type for argparse: a finite number, at least `least`."""
+def number(least, kind=float, most=math.inf):
+    """A type for argparse: a finite number from `least` to `most`."""
     def parse(text):
         value = kind(text)
-        if not least <= value < math.inf:
+        if not least <= value <= most or value == math.inf:
             raise ValueError
         return value
-    parse.__name__ = f'{"whole number" if kind is int else "number"} (at least {least})'
+    limits = f'at least {least}' if most == math.inf else f'{least} to {most}'
+    parse.__name__ = f'{"whole number" if kind is int else "number"} ({limits})'
     return parse
 
 
 def resolve(given):
     """Given options -> every option of the run, JSON-ready. UserError for what does not fit together."""
+    _check_devices(given)
     config = configs.load(given.get('config', 'ffhq256'))
     stage = given.get('stage', 1)
     weights = {flag: given.get(flag, STAGE2_W_LM if flag == 'w_lm' and stage == 2 else default)
@@ -125,7 +129,8 @@ def resolve(given):
         precision=given.get('precision', 'float32'), metrics=given.get('metrics'),
         metrics_num=given.get('metrics_num'), inception=given.get('inception'),
         data_dir=given.get('data_dir', os.path.join(paths.DATASET_DIR, config.data_dir)),
-        result_dir=os.path.abspath(given.get('result_dir', paths.RESULT_DIR)))
+        result_dir=given.get('result_dir', paths.RESULT_DIR))
+    _make_absolute(options)
     if stage == 2:
         options.update(_start_of_stage2(given, options.result_dir))
     elif {'run_id', 'snapshot', 'kimg'} & set(given):
@@ -136,6 +141,21 @@ def resolve(given):
     options.update(_world(given, options.data_dir, options.snapshot))
     _check_measuring(given, options)
     return options
+
+
+def _check_devices(given):
+    """UserError for GPUs and CPU devices at once."""
+    if given.get('num_gpus') and 'cpu_devices' in given:
+        raise UserError(f'--num_gpus {given.num_gpus} and --cpu_devices {given.cpu_devices}: a run computes on GPUs or '
+                        'on CPUs; leave one of them out')
+
+
+def _make_absolute(options):
+    """Paths that hold wherever --resume is called from. UserError when there is no such dataset."""
+    options.data_dir = tfrecords.dataset_folder(options.data_dir)
+    options.result_dir = os.path.abspath(options.result_dir)
+    if options.get('inception'):
+        options.inception = os.path.abspath(options.inception)
 
 
 def _check_measuring(given, options):
@@ -169,18 +189,26 @@ def _kimg_of(path):
 
 def _world(given, data_dir, snapshot):
     """{world, world_parts}; UserError when data, snapshot and options are of different worlds."""
-    names = {'--data_dir': world.read(tfrecords.dataset_folder(data_dir)), '--world': given.get('world'),
-             '--run_id': snapshots.read_world(snapshot)['world'] if snapshot else None}
-    parts = {key: os.path.abspath(given[key]) for key in ('face_model', 'vae_weights', 'experts') if key in given}
-    names.update((f'--{key}', world.read(path)) for key, path in parts.items() if os.path.isdir(path))
-    said = {flag: name for flag, name in names.items() if name}
-    if len(set(said.values())) > 1:
-        raise UserError('worlds cannot be mixed: ' + ', '.join(f'{flag} is of the {name} world'
-                                                               for flag, name in sorted(said.items())))
-    name = next(iter(said.values()), world.REAL)
+    parts = _parts(given)
+    name = _one_world({'--data_dir': world.read(data_dir), '--world': given.get('world'),
+                       '--run_id': snapshots.read_world(snapshot)['world'] if snapshot else None}, parts) or world.REAL
     if name not in snapshots.WORLDS:
         raise UserError(f'{data_dir}: of the world {name!r}; expected one of {", ".join(snapshots.WORLDS)}')
     return dict(world=name, world_parts=parts)
+
+
+def _parts(given):
+    return {key: os.path.abspath(given[key]) for key in PARTS if key in given}
+
+
+def _one_world(names, parts):
+    """The world on which {what: world or None} and parts of a world agree, None where all say nothing. UserError."""
+    names = dict(names, **{f'--{key}': worlds.of_part(key, path) for key, path in parts.items()})
+    said = {what: name for what, name in names.items() if name}
+    if len(set(said.values())) > 1:
+        raise UserError('worlds cannot be mixed: ' + ', '.join(f'{what} is of the {name} world'
+                                                               for what, name in sorted(said.items())))
+    return next(iter(said.values()), None)
 
 
 # Going on with a run
@@ -198,40 +226,65 @@ def resume(given):
         raise UserError(f'--resume {given.resume}: {path} cannot be read ({error}); it is written when a run begins')
     if os.path.exists(os.path.join(run_dir, 'abort.txt')):
         raise UserError(f'--resume {given.resume}: remove {os.path.join(run_dir, "abort.txt")} first, it stops the run')
-    fixed = sorted(set(given) - set(CHANGEABLE) - set(WEIGHTS) - {'resume', 'dry_run'})
+    fixed = sorted(set(given) - set(CHANGEABLE) - set(WEIGHTS) - set(PARTS) - {'resume', 'dry_run'})
     if fixed:
         raise UserError(f'--resume keeps the options the run was started with: leave out --{", --".join(fixed)}')
+    _check_devices(given)
+    if given.get('num_gpus'):
+        options.cpu_devices = None
+    elif 'cpu_devices' in given:
+        options.num_gpus = None
     options.update((key, given[key]) for key in CHANGEABLE if key in given)
-    own_vae = os.path.join(run_dir, snapshots.VAE_FOLDER)
-    if os.path.isdir(own_vae):
-        options.world_parts['vae_weights'] = own_vae        # whatever became of the world's
     options.weights.update((flag, given[flag]) for flag in WEIGHTS if flag in given)
+    _make_absolute(options)
+    _resume_world(given, options, run_dir)
     _check_measuring(given, options)
     return options, run_dir
+
+
+def _resume_world(given, options, run_dir):
+    """The parts of the run's world, given ones first. UserError when data or parts are of another world."""
+    own_vae = os.path.join(run_dir, snapshots.VAE_FOLDER)
+    if os.path.isdir(own_vae):
+        if 'vae_weights' in given:
+            raise UserError(f'--vae_weights: the run has its own copy of the VAEs, {own_vae}, which its networks were '
+                            'trained with; leave the option out')
+        options.world_parts['vae_weights'] = own_vae        # whatever became of the world's
+    options.world_parts.update(_parts(given))
+    _one_world({'the run': options.world, '--data_dir': world.read(options.data_dir)}, options.world_parts)
 
 
 def _find_run(run, result_dir):
     if run != 'latest':
         return os.path.abspath(snapshots.find_run(run, result_dir))
     names = os.listdir(result_dir) if os.path.isdir(result_dir) else []
-    runs = [name for name in names if leading_number(name) is not None
-            and os.path.exists(os.path.join(result_dir, name, OPTIONS_FILE))]
+    numbered = sorted((leading_number(name), name) for name in names if leading_number(name) is not None)
+    runs = [os.path.abspath(os.path.join(result_dir, name)) for _, name in numbered
+            if os.path.exists(os.path.join(result_dir, name, OPTIONS_FILE))]
     if not runs:
         raise UserError(f'--resume latest: no run in {result_dir}; give the run, or another --result_dir')
-    return os.path.abspath(os.path.join(result_dir, max(runs, key=leading_number)))
+    begun = [run_dir for run_dir in runs if checkpoints.newest_facts(run_dir) is not None]
+    if begun and begun[-1] != runs[-1]:
+        print(f'--resume latest: {runs[-1]} has no checkpoint, so the run before it that has one is taken')
+    return (begun or runs)[-1]
 
 
 # Running
 
 
-def check_files(options):
-    """Everything the run reads is there and fits; else a UserError, before anything is written."""
-    tfrecords.read_levels(tfrecords.dataset_folder(options.data_dir), options.config.resolution)
+def check_files(options, run_dir=None):
+    """Everything the run reads is there and fits; else a UserError, before anything is written.
+
+    run_dir: of a run that is taken up; None: a new one.
+    """
+    levels = tfrecords.read_levels(options.data_dir, options.config.resolution)
     from dnnlib.tflib.compat import tf
-    from training import perception
-    from training.worlds import World
+    from training import perception, towers
     from vae.model import Decoders
-    there = World(options.world, **options.world_parts)
+    saved = checkpoints.newest_facts(run_dir) if run_dir else None
+    if options.snapshot and not (saved and saved.get('networks')):
+        towers.check_snapshot(options.snapshot, options.config.resolution, levels[0].shape[0], options.noise_dim)
+    there = worlds.World(options.world, **options.world_parts).check()
     there.face_model()
     with tf.Graph().as_default():
         Decoders(there.vae_weights)
@@ -301,16 +354,17 @@ def main():
     given = parse_options()
     options, run_dir = resume(given) if 'resume' in given else (resolve(given), None)
     print(json.dumps(options, indent=2, sort_keys=True))
-    check_files(options)
-    from training.distributed import Cluster, local_devices
+    check_files(options, run_dir)
+    from training.distributed import Cluster
+    machine = options.num_gpus, options.cpu_devices
+    precision = options.get('precision', 'float32')         # a run of an earlier version has no such option
     if 'dry_run' in given:
-        devices = options.cpu_devices or len(local_devices(options.num_gpus))
+        devices = Cluster(None, *machine, precision=precision).num_replicas
         print(_describe(options, devices) + '\ndry run: nothing was written')
         return 0
     from training.training_loop import training_loop
     arguments = {key: value for key, value in options.items() if key not in MACHINE}
-    with Cluster.from_environment(options.num_gpus, options.cpu_devices,
-                                  precision=options.get('precision', 'float32')) as cluster:
+    with Cluster.from_environment(*machine, precision=precision) as cluster:
         with open_run(options, run_dir, cluster) as run:
             ended_by = training_loop(run, cluster, **arguments)
             if run and ended_by:

@@ -24,7 +24,8 @@ class Setting:
             self.world = worlds.of_model(self._model, *own, name=options.world)
         else:
             self._model, self.world = None, worlds.World(options.world or _default_world(options), *own)
-        self.specs = self.world.expert_specs()
+        self.specs = self.world.check().expert_specs()
+        worlds.check_part('recon', options.recon, self.world.name)
         if options.recon:
             self.specs = dict(self.specs, recon=_recon_spec(options.recon))
         self._face_model = None

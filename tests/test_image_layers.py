@@ -24,6 +24,19 @@ def data_format(request):
         yield request.param
 
 
+def test_format_follows_the_devices_in_use(monkeypatch):
+    monkeypatch.delenv('DISCO_DATA_FORMAT', raising=False)
+    monkeypatch.setattr(layers, 'gpu_names', lambda: ['/device:GPU:0'])
+    for names, expected in ((['/device:CPU:0', '/device:CPU:1'], 'NHWC'),
+                            (['/job:worker/replica:0/task:1/device:GPU:0'], 'NCHW')):
+        with layers.for_devices(names):
+            assert layers.data_format() == expected
+    assert layers.data_format() == 'NCHW'
+    monkeypatch.setenv('DISCO_DATA_FORMAT', 'NCHW')
+    with layers.for_devices(['/device:CPU:0']):
+        assert layers.data_format() == 'NCHW'
+
+
 def _array(*shape):
     return RANDOM.randn(*shape).astype(np.float32)
 

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -18,11 +19,12 @@ import pytest
 import config as paths
 import train
 from dnnlib.util import EasyDict, UserError
+from preprocess import world
 from tests.test_distributed import free_ports
 from tests.training_lives import FLAT, MINIBATCH, PER_LOOK, Lives, Place, read_stats, write_config
 from training import configs, schedule, snapshots
 from training.checkpoints import FOLDER as CHECKPOINTS
-from training.checkpoints import Checkpoints
+from training.checkpoints import Checkpoints, newest_facts
 from vae.model import Decoders
 
 WAIT = 400      # seconds for a life to get anywhere, on a machine that does much else
@@ -146,12 +148,16 @@ def test_wrong_configurations_are_refused(tmp_path, content, message):
     (['--metrics', ''], 'unknown'),
     (['--world', 'real'], '--data_dir is of the synthetic world, --world is of the real world'),
     (['--experts', 'FOREIGN'], '--data_dir is of the synthetic world, --experts is of the real world'),
+    (['--experts', 'FOREIGN/experts.json'], '--data_dir is of the synthetic world, --experts is of the real world'),
+    (['--vae_weights', 'FOREIGN'], '--data_dir is of the synthetic world, --vae_weights is of the real world'),
+    (['--num_gpus', '2', '--cpu_devices', '2'], 'leave one of them out'),
     (['--stage', '2', '--run_id', 'DATA/some.pkl', '--kimg', '5'], '--run_id is of the real world'),
 ])
 def test_options_that_do_not_fit_are_refused(place, tmp_path, arguments, message):
     (tmp_path / 'some.pkl').write_bytes(b'')
     (tmp_path / 'foreign').mkdir()
     (tmp_path / 'foreign' / 'world.json').write_text('{"world": "real"}')
+    (tmp_path / 'foreign' / 'experts.json').write_text('{}')
     places = {'DATA': str(tmp_path), 'FOREIGN': str(tmp_path / 'foreign')}
     for name, path in places.items():
         arguments = [x.replace(name, path) for x in arguments]
@@ -160,7 +166,7 @@ def test_options_that_do_not_fit_are_refused(place, tmp_path, arguments, message
 
 
 @pytest.mark.parametrize('arguments', [['--seed', 'x'], ['--num_gpus', '-1'], ['--w_id', 'nan'], ['--stage', '3'],
-                                       ['--world', 'mars'], ['--total_kimg', 'inf']])
+                                       ['--world', 'mars'], ['--total_kimg', 'inf'], ['--seed', '4294967296']])
 def test_values_of_the_wrong_kind_are_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         train.parse_options(arguments)
@@ -174,7 +180,7 @@ def test_values_of_the_wrong_kind_are_refused(arguments, capsys):
     ([], {'resolution': 32}, 'finest pictures are 16x16, but 32x32 are needed'),
     (['--num_gpus', '3'], {}, '--num_gpus 3'),
     (['--metrics', 'fid,beauty'], {}, '--metrics beauty: unknown'),
-    (['--metrics', 'fid', '--inception', 'nowhere.pb'], {}, '--inception nowhere.pb: not there'),
+    (['--metrics', 'fid', '--inception', 'nowhere.pb'], {}, '--inception .*/nowhere.pb: not there'),
 ])
 def test_what_is_missing_is_named_before_anything_is_written(place, tmp_path, options, changes, message):
     options = [str(tmp_path) if x == 'EMPTY' else x for x in options]
@@ -201,6 +207,92 @@ def test_resume_takes_the_options_of_the_run(place, whole):
         assert run_dir == whole[0]
         assert (options.total_kimg, options.weights['w_lm'], options.weights['w_id'], options.seed) == (9, 8, 3, 1000)
         assert options.config == configs.load(os.path.join(place.folder, 'tiny.json'))
+
+
+def _run_with(folder, name, checkpoint=True, **options):
+    """A run's directory as resuming looks at it."""
+    run_dir = os.path.join(str(folder), name)
+    os.makedirs(run_dir)
+    with open(os.path.join(run_dir, train.OPTIONS_FILE), 'w') as file:
+        json.dump(options, file)
+    if checkpoint:
+        Checkpoints(run_dir).save(1, {}, {})
+    return run_dir
+
+
+def test_latest_is_the_newest_with_a_checkpoint(tmp_path, capsys):
+    first = _run_with(tmp_path, '00003-a', checkpoint=False)
+    assert train._find_run('latest', str(tmp_path)) == first
+    second = _run_with(tmp_path, '00009-a')
+    assert train._find_run('latest', str(tmp_path)) == second and capsys.readouterr().out == ''
+    third = _run_with(tmp_path, '00010-a', checkpoint=False)
+    assert train._find_run('latest', str(tmp_path)) == second and f'{third} has no' in capsys.readouterr().out
+    os.makedirs(os.path.join(third, CHECKPOINTS))
+    with open(os.path.join(third, CHECKPOINTS, 'checkpoint-000000016.npz'), 'wb') as file:
+        file.write(b'half')
+    assert train._find_run('latest', str(tmp_path)) == second
+
+
+def test_resuming_takes_new_paths_of_a_world_and_keeps_to_it(place, tmp_path, monkeypatch):
+    world_parts = {'face_model': '/gone', 'experts': '/gone.json', 'vae_weights': '/gone'}
+    run_dir = _run_with(tmp_path, '00000-a', data_dir=place.dataset, result_dir=str(tmp_path), weights={}, num_gpus=0,
+                        config=configs.load('demo64'), world='synthetic', world_parts=world_parts, cpu_devices=None)
+    monkeypatch.chdir(str(tmp_path))
+    for name, label in (('face', None), ('other', 'real'), ('data', 'real')):
+        os.mkdir(name)
+        if label:
+            world.write(name, label)
+
+    def resumed(*arguments):
+        return train.resume(train.parse_options(['--resume', run_dir] + list(arguments)))[0]
+    found = resumed('--face_model', 'face', '--vae_weights', 'face', '--cpu_devices', '3')
+    assert found.world_parts == {'face_model': str(tmp_path / 'face'), 'experts': '/gone.json',
+                                 'vae_weights': str(tmp_path / 'face')}
+    assert (found.num_gpus, found.cpu_devices) == (None, 3)
+    os.mkdir(os.path.join(run_dir, 'vae'))
+    assert resumed().world_parts['vae_weights'] == os.path.join(run_dir, 'vae')
+    for arguments, message in ((('--vae_weights', 'face'), 'the run has its own copy'),
+                               (('--experts', 'other/experts.json'), '--experts is of the real world'),
+                               (('--face_model', 'other'), '--face_model is of the real world, the run is of the synt'),
+                               (('--data_dir', 'data'), '--data_dir is of the real world, the run is of the synth')):
+        with pytest.raises(UserError, match=message):
+            resumed(*arguments)
+
+
+def test_paths_of_a_run_hold_everywhere(place, tmp_path, monkeypatch):
+    (tmp_path / 'graph.pb').write_bytes(b'')
+    monkeypatch.chdir(str(tmp_path))
+    options = _resolve('--data_dir', os.path.relpath(place.dataset), '--result_dir', 'runs', '--metrics', 'fid',
+                       '--inception', 'graph.pb')
+    assert (options.data_dir, options.result_dir, options.inception) == (
+        place.dataset, str(tmp_path / 'runs'), str(tmp_path / 'graph.pb'))
+
+
+@pytest.mark.parametrize('devices', [['--num_gpus', '0'], ['--num_gpus', '0', '--cpu_devices', '2']])
+def test_training_on_cpus_of_a_machine_with_gpus(place, tmp_path, monkeypatch, devices):
+    """Layers are built for the devices that are used: TensorFlow 1.15 has no convolution of NCHW on CPUs."""
+    from dnnlib.tflib import layers
+    from training import distributed, towers
+
+    def stop(*_):
+        raise UserError(f'data format {layers.data_format()}')
+    monkeypatch.setattr(towers, 'load_context', stop)
+    for module in (layers, distributed):
+        monkeypatch.setattr(module, 'gpu_names', lambda: ['/device:GPU:0'])
+    monkeypatch.delenv('DISCO_DATA_FORMAT', raising=False)
+    assert layers.data_format() == 'NCHW'
+    with pytest.raises(UserError, match='data format NHWC'):
+        _main(place.options('cpus') + ['--result_dir', str(tmp_path)] + devices)
+
+
+def test_dry_run_checks_the_precision(place, monkeypatch):
+    from dnnlib.tflib import layers
+    from training import distributed
+    for module in (layers, distributed):
+        monkeypatch.setattr(module, 'gpu_names', lambda: ['/device:GPU:0'])
+    options = place.options('dry') + ['--precision', 'bfloat16', '--dry-run']
+    with pytest.raises(UserError, match='--precision bfloat16: for CPUs only'):
+        _main(options + ['--num_gpus', '1'])
 
 
 @pytest.mark.parametrize('arguments,message', [
@@ -239,10 +331,13 @@ def test_what_a_run_leaves(whole, place):
     lines, seen = [[line for line in text.splitlines() if line.startswith('tick ')] for text in (log, printed)]
     assert [line.split()[1] for line in lines] == [str(i + 1) for i in range(25)] and lines == seen
     assert len(Checkpoints(run_dir).existing()) == 3
+    networks = newest_facts(run_dir)['networks']
+    assert [entry['name'] for entry in networks] == ['G', 'D', 'Gs'] and networks[0]['static_kwargs']['coeff_scale']
     facts = snapshots.read_world(os.path.join(run_dir, 'network-final.pkl'))
     assert (facts['world'], facts['vae_weights']) == ('synthetic', 'vae') and os.path.isdir(facts['face_model'])
     assert {os.path.basename(path) for path, _, _ in os.walk(os.path.join(run_dir, 'vae'))} == {
         'vae', 'id', 'exp', 'gamma', 'rot'}
+    assert world.read(os.path.join(run_dir, 'vae')) == 'synthetic'
 
 
 def test_growing_and_numbers_of_a_run(whole):
@@ -395,9 +490,13 @@ def flat_snapshot(place):
     return path
 
 
+def _stage_2(place, snapshot, devices):
+    return place.options('flat2', full_resolution=16, stage2_kimg=50, **FLAT) + [
+        '--stage', '2', '--run_id', snapshot, '--cpu_devices', str(devices)]
+
+
 def test_stage_2_on_two_devices_until_sigterm(place, lives, flat_snapshot):
-    chain = Chain(place, lives, 'stage2', place.options('flat2', full_resolution=16, stage2_kimg=50, **FLAT) + [
-        '--stage', '2', '--run_id', flat_snapshot, '--cpu_devices', '2'])
+    chain = Chain(place, lives, 'stage2', _stage_2(place, flat_snapshot, 2))
     assert chain.start(), 'it ended by itself'
     assert chain.end(signal.SIGTERM) == 128 + signal.SIGTERM
     assert os.path.basename(chain.run_dir) == '00000-sgan-flat2-cpu-stage2'
@@ -412,6 +511,74 @@ def test_stage_2_on_two_devices_until_sigterm(place, lives, flat_snapshot):
     assert {name for name in entries[0] if name.startswith('Loss/')} == names
     assert all(np.isfinite(entries[0][name]) for name in names)
     assert (entries[0]['nimg'], entries[0]['lod']) == (PER_LOOK, 0)
+
+
+@pytest.mark.slow
+def test_stage_2_goes_on_without_its_snapshot(place, lives, flat_snapshot):
+    snapshot = os.path.join(place.folder, 'network-snapshot-000001.pkl')
+    shutil.copy(flat_snapshot, snapshot)
+    snapshots.write_world(snapshot, 'synthetic')
+    chain = Chain(place, lives, 'alone', _stage_2(place, snapshot, 1))
+    nimg = 0
+    for _ in range(2):
+        assert chain.start(), 'it ended by itself'
+        assert chain.end(signal.SIGTERM) == 128 + signal.SIGTERM
+        nimg = chain.check(nimg)
+        if os.path.exists(snapshot):
+            os.remove(snapshot)
+    assert [entry['nimg'] for entry in read_stats(chain.run_dir)] == list(range(1000 + PER_LOOK, nimg + 1, PER_LOOK))
+
+
+@pytest.mark.parametrize('options,changes,message', [
+    (['--noise_dim', '5'], {}, 'its noise vector has 32 numbers, not 5; give --noise_dim 32'),
+    ([], dict(resolution=8, initial_resolution=8), '16 pixels and 3 channels, but 8 and 3 are wanted'),
+    (['--run_id', 'BROKEN'], {}, 'broken.pkl: '),
+])
+def test_a_snapshot_that_does_not_fit_is_refused_before_anything_is_written(
+        place, tmp_path, flat_snapshot, options, changes, message):
+    broken, results = str(tmp_path / 'broken.pkl'), str(tmp_path / 'results')
+    with open(flat_snapshot, 'rb') as file, open(broken, 'wb') as other:
+        other.write(file.read()[:5000])
+    snapshots.write_world(broken, 'synthetic')
+    options = [broken if x == 'BROKEN' else x for x in options]
+    for last in ([], ['--dry-run']):
+        with pytest.raises(UserError, match=message):
+            _main(place.options('misfit', **dict(FLAT, **changes)) + [
+                '--stage', '2', '--run_id', flat_snapshot, '--kimg', '0', '--result_dir', results] + options + last)
+    assert not os.path.exists(results)
+
+
+def test_networks_are_described_to_be_built_again(tf_session, flat_snapshot):
+    from training import towers
+    nets = [snapshots.load_networks(flat_snapshot)]
+    described = json.loads(json.dumps(snapshots.describe_networks(nets[0])))
+    nets.append(snapshots.build_networks(described, 'here'))
+    for one, other in zip(*nets):
+        assert [(name, v.shape) for name, v in one.vars.items()] == [(name, v.shape) for name, v in other.vars.items()]
+        assert (one.static_kwargs, one.build_func_name) == (other.static_kwargs, other.build_func_name)
+    assert 'coeff_scale' not in described[0]['components']['synthesis']['static_kwargs']
+    del described[1]['static_kwargs']
+    with pytest.raises(UserError, match='here: its description of the networks is damaged'):
+        snapshots.build_networks(described, 'here')
+    with pytest.raises(UserError, match='16 pixels and 3 channels, but 16 and 1 are wanted'):
+        towers.check_snapshot(flat_snapshot, 16, 1, 32)
+
+
+def test_a_run_of_stage_2_that_holds_its_networks_needs_no_snapshot(place, tmp_path, tf_session, flat_snapshot):
+    from training import towers
+    options = _resolve(*_stage_2(place, flat_snapshot, 1))
+    options.snapshot = str(tmp_path / 'gone.pkl')
+    described = snapshots.describe_networks(snapshots.load_networks(flat_snapshot))
+    for nimg, facts in enumerate((None, {}, {'networks': None})):       # a run of an earlier version
+        if facts is not None:
+            Checkpoints(str(tmp_path)).save(nimg, {}, facts)
+        with pytest.raises(UserError, match='gone.pkl: no such file'):
+            train.check_files(options, str(tmp_path))
+    Checkpoints(str(tmp_path)).save(9, {}, {'networks': described})
+    train.check_files(options, str(tmp_path))
+    context = types.SimpleNamespace(noise_dim=32, resolution=16)
+    nets = towers.build_networks(['/device:CPU:0'], options.config, 3, context, options.snapshot, described=described)
+    assert towers.describe(nets) == described
 
 
 # ---- several hosts
@@ -513,18 +680,6 @@ def test_gradients_that_are_never_finite_end_the_run(tf_session):
         towers.run_step(step, {slope: np.nan})
 
 
-def test_networks_that_do_not_fit_are_refused():
-    from training import towers
-    G = types.SimpleNamespace(input_shapes=[[None, 286]], output_shapes=[[None, 3, 16, 16]])
-    D = types.SimpleNamespace(input_shapes=[[None, 3, 16, 16]])
-    context = types.SimpleNamespace(resolution=16, noise_dim=32)
-    towers._check_networks('a.pkl', G, D, context, 3)
-    with pytest.raises(UserError, match='a.pkl: its noise vector has 32 numbers; give --noise_dim 32'):
-        towers._check_networks('a.pkl', G, D, types.SimpleNamespace(resolution=16, noise_dim=5), 3)
-    with pytest.raises(UserError, match=r'a.pkl: a network for pictures \[3, 16, 16\], but the data are \[1, 16, 16\]'):
-        towers._check_networks('a.pkl', G, D, context, 1)
-
-
 def test_errors_of_tensorflow_are_explained():
     from dnnlib.tflib.compat import tf
     from training import training_loop
@@ -533,6 +688,23 @@ def test_errors_of_tensorflow_are_explained():
         raise tf.errors.DataLossError(None, None, 'corrupted record at 2000')
     with pytest.raises(UserError, match='out of memory'), training_loop._explained_by(dataset):
         raise tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor')
+
+
+@pytest.mark.parametrize('error,reason', [
+    (ValueError('a\nb'), 'ValueError: a'), (np.linalg.LinAlgError('did not converge'), 'LinAlgError: did not converge'),
+    (MemoryError(), 'MemoryError: no further words'), (UserError('a.pkl: damaged'), 'a.pkl: damaged')])
+def test_a_failed_measurement_does_not_end_the_training(tmp_path, monkeypatch, error, reason):
+    from training import evaluation
+    from training.archive import Archive
+    said = []
+
+    def fail(*_):
+        raise error
+    monkeypatch.setattr(evaluation.metric_base, 'measure', fail)
+    measure = evaluation.Evaluation(str(tmp_path), None, 'fid', 8, None, None, {}).measure
+    archive = types.SimpleNamespace(telemetry=types.SimpleNamespace(say=said.append))
+    assert Archive._try(archive, measure, 'a.pkl', 16, must=False) is False
+    assert len(said) == 1 and reason in said[0] and 'training goes on' in said[0] and '\n' not in said[0]
 
 
 def test_what_cannot_be_written_ends_the_run_only_at_the_end():

@@ -13,7 +13,7 @@ import pytest
 
 import config
 from dnnlib.util import UserError
-from training.checkpoints import Checkpoints, load
+from training.checkpoints import Checkpoints, load, newest_facts
 
 ARRAYS = {'G/a/weight': np.arange(6, dtype=np.float32).reshape(2, 3), 'count': np.int64(2 ** 40),
           'D/empty': np.zeros([0, 4], np.float32), 'half': np.full([300], 1.5, np.float16)}
@@ -58,6 +58,17 @@ def test_a_damaged_one_is_named_and_passed_over(tmp_path, capsys, damage):
     assert f'{path}: not a whole checkpoint' in capsys.readouterr().err
     with pytest.raises(UserError, match='not a whole checkpoint'):
         load(path)
+
+
+def test_facts_are_read_without_touching_anything(tmp_path):
+    assert newest_facts(str(tmp_path)) is None and os.listdir(str(tmp_path)) == []
+    folder = Checkpoints(str(tmp_path))
+    folder.save(1, ARRAYS, {'nimg': 1})
+    with open(folder.save(2, ARRAYS, {'nimg': 2}), 'wb') as file:
+        file.write(b'half')
+    (tmp_path / 'checkpoints' / '.tmp-of-another').mkdir()
+    assert newest_facts(str(tmp_path)) == {'nimg': 1}
+    assert (tmp_path / 'checkpoints' / '.tmp-of-another').is_dir()
 
 
 def test_nothing_whole_is_an_error(tmp_path):

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import scipy.io
 
+import config
 from dnnlib.tflib import checkpoints
 from dnnlib.util import UserError
+from metrics import metric_base, opening
 from preprocess import world
 from renderer import factors
+from training.worlds import World
 from vae import demo, model
 
 
@@ -80,3 +83,25 @@ def test_weights_of_an_unknown_world_lose_the_label_of_older_ones(tmp_path):
     world.write(folders.factor, 'synthetic')
     demo._publish(folders, 0, {})
     assert model.world_of(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize('part', ['vae_weights', 'face_model', 'experts', 'recon'])
+def test_parts_of_another_world_are_refused(tmp_path, part):
+    """Whether a part is named by its folder or by a file in it."""
+    foreign, table = str(tmp_path), os.path.join(config.ROOT, 'synthetic', 'weights')
+    for name in os.listdir(table):
+        if name != world.FILE:
+            shutil.copy(os.path.join(table, name), foreign)
+    named = [foreign] + {'experts': [os.path.join(foreign, 'experts.json')],
+                         'recon': [os.path.join(foreign, 'experts.json')]}.get(part, [])
+    for path in named:
+        options = metric_base.Options(source='renders', world='synthetic', **{part: path})
+        opening.Setting(options)                        # it says nothing
+        world.write(foreign, 'synthetic')
+        opening.Setting(options)
+        os.remove(os.path.join(foreign, world.FILE))
+        world.write(foreign, 'real')
+        with pytest.raises(UserError, match=f'--{part} .*belongs to the world "real", but all else is of the world "sy'):
+            opening.Setting(options)
+        os.remove(os.path.join(foreign, world.FILE))
+    assert World('synthetic').check().name == 'synthetic'

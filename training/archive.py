@@ -9,6 +9,7 @@ import numpy as np
 from dnnlib import tfrecords
 from dnnlib.tflib import tfutil
 from dnnlib.util import UserError, atomic_path
+from preprocess import world as worlds
 from training import grids, snapshots
 from training.fixed_faces import FixedFaces
 from vae.model import RELEASED, export_decoder
@@ -106,6 +107,7 @@ class Archive:
         folder = self.run.path(snapshots.VAE_FOLDER)
         if not os.path.isdir(folder):
             with atomic_path(folder, directory=True) as temporary:
+                worlds.write(temporary, self.world)
                 for name, path in paths.items():
                     export_decoder(path, os.path.join(temporary, name, RELEASED), name)
 

@@ -38,7 +38,7 @@ class Checkpoints:
     def __init__(self, run_dir: str, keep: int = 3) -> None:
         self.folder = os.path.join(run_dir, FOLDER)
         self.keep = keep
-        for name in self._listing():
+        for name in _names_in(self.folder):
             if name.startswith('.tmp-'):
                 shutil.rmtree(os.path.join(self.folder, name), ignore_errors=True)
 
@@ -63,8 +63,7 @@ class Checkpoints:
 
     def existing(self) -> List[Tuple[int, str]]:
         """(images shown, path) of each checkpoint, the oldest first."""
-        found = [(match, name) for match, name in ((_NAME.match(name), name) for name in self._listing()) if match]
-        return sorted((int(match.group(1)), os.path.join(self.folder, name)) for match, name in found)
+        return _existing(self.folder)
 
     def load_newest(self) -> Optional[Checkpoint]:
         """The newest checkpoint that is whole, None where there is none; damaged ones are named on stderr.
@@ -83,20 +82,44 @@ class Checkpoints:
                             '(--stage 2 --run_id), or anew')
         return None
 
-    def _listing(self) -> List[str]:
-        return os.listdir(self.folder) if os.path.isdir(self.folder) else []
+
+def _existing(folder: str) -> List[Tuple[int, str]]:
+    found = [match for match in map(_NAME.match, _names_in(folder)) if match]
+    return sorted((int(match.group(1)), os.path.join(folder, match.string)) for match in found)
+
+
+def _names_in(folder: str) -> List[str]:
+    return os.listdir(folder) if os.path.isdir(folder) else []
+
+
+def newest_facts(run_dir: str) -> Optional[Dict[str, Any]]:
+    """The facts of the newest checkpoint of a run whose facts can be read, None where there is none.
+
+    Unlike making a Checkpoints this changes nothing, so another process may be training there.
+    """
+    for _, path in reversed(_existing(os.path.join(run_dir, FOLDER))):
+        with contextlib.suppress(*_DAMAGE), zipfile.ZipFile(path) as archive:
+            return _read_facts(archive)
+    return None
 
 
 def load(path: str) -> Checkpoint:
     """A checkpoint from its file, every checksum verified. UserError when it is damaged or no checkpoint."""
     try:
         with zipfile.ZipFile(path) as archive:
-            facts = json.loads(archive.read(_FACTS).decode())
+            facts = _read_facts(archive)
             names = [name for name in archive.namelist() if name != _FACTS]
             arrays = OrderedDict((name[:-len('.npy')], _read_array(archive, name)) for name in names)
     except _DAMAGE as error:
         raise UserError(f'{path}: not a whole checkpoint ({type(error).__name__}: {error})') from error
     return Checkpoint(path, facts, arrays)
+
+
+def _read_facts(archive: zipfile.ZipFile) -> Dict[str, Any]:
+    facts = json.loads(archive.read(_FACTS).decode())
+    if not isinstance(facts, dict):
+        raise ValueError(f'{_FACTS} holds no table')
+    return facts
 
 
 def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:

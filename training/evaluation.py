@@ -5,7 +5,6 @@ import os
 import time
 from collections import OrderedDict
 
-from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
 from metrics import metric_base
 from renderer.factors import FACTORS
@@ -34,11 +33,19 @@ class Evaluation:
             data_dir=data_dir, inception=inception, **parts)
 
     def measure(self, path, nimg):
-        """Measure a snapshot that was shown `nimg` images. UserError when that is not possible."""
+        """Measure a snapshot that was shown `nimg` images. UserError when that is not possible, whatever the reason.
+
+        A device that is full with the training, statistics of too few pictures, a mistake in a metric: each would end
+        a training of days, and run_metrics.py can tell more at leisure.
+        """
         try:
             self._measure(path, nimg)
-        except tf.errors.OpError as error:      # a device that is full with the training, say
-            raise UserError(f'{path}: could not be measured ({str(error).splitlines()[0]}); try run_metrics.py')
+        except UserError:
+            raise
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or ['no further words'])[0]
+            raise UserError(f'{path}: could not be measured ({type(error).__name__}: {reason}); try run_metrics.py '
+                            f'--model {path}') from error
 
     def _measure(self, path, nimg):
         began, found = time.monotonic(), OrderedDict()

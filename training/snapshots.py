@@ -31,11 +31,52 @@ MAX_OPTION = 65536                  # of a stored network; the largest in use is
 
 def load_networks(path: str) -> Tuple[Any, Any, Any]:
     """(G, D, Gs) of a snapshot as Networks in the default session. UserError if it is not one."""
-    states = _load(path)
-    if len(states) != 3:
-        raise UserError(f'{path}: holds {len(states)} networks; expected the three of a snapshot (G, D, Gs)')
+    G, D, Gs = [_build(path, state) for state in _load_three(path)]
+    return G, D, Gs
+
+
+def read_options(path: str) -> List[Dict[str, Any]]:
+    """All options of a snapshot's G, D and Gs, read without building them. UserError if it is not one."""
+    from dnnlib.tflib.network import options_of
+    return [options_of(state) for state in _load_three(path)]
+
+
+def describe_networks(networks: Tuple[Any, Any, Any]) -> List[Dict[str, Any]]:
+    """What (G, D, Gs) are built from, JSON values: all of a snapshot but the values of variables."""
+    return [_describe(network) for network in networks]
+
+
+def build_networks(described: List[Dict[str, Any]], path: str) -> Tuple[Any, Any, Any]:
+    """(G, D, Gs) from `describe_networks`, with start values, in the default session.
+
+    path: of the file it was kept in, for a UserError.
+    """
+    try:
+        states = [_state_of(network) for network in described]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f'{path}: its description of the networks is damaged ({type(error).__name__}: {error})')
     G, D, Gs = [_build(path, state) for state in states]
     return G, D, Gs
+
+
+def _describe(network):
+    return dict(name=network.name, build_func_name=network.build_func_name, static_kwargs=_plain(network.static_kwargs),
+                components={key: _describe(component) for key, component in network.components.items()})
+
+
+def _state_of(described):
+    components = {key: _state_of(component) for key, component in described['components'].items()}
+    return pickles.NetworkState(name=described['name'], build_func_name=described['build_func_name'],
+                                static_kwargs=dict(described['static_kwargs']), components=components)
+
+
+def _plain(value):
+    """Options as JSON has them."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
 
 def load_generator(path: str) -> Any:
@@ -52,6 +93,13 @@ def save_networks(networks: Tuple[Any, Any, Any], path: str) -> None:
     pickles.save_states(states, path)
     with contextlib.suppress(FileNotFoundError):
         os.remove(path + '.sha256')     # it belonged to the file that was here before
+
+
+def _load_three(path):
+    states = _load(path)
+    if len(states) != 3:
+        raise UserError(f'{path}: holds {len(states)} networks; expected the three of a snapshot (G, D, Gs)')
+    return states
 
 
 def _load(path):

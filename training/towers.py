@@ -51,17 +51,20 @@ def restore_frozen(context):
 
 # ---- networks
 
-def build_networks(devices, config, num_channels, context, snapshot=None, coeff_scale=None):
+def build_networks(devices, config, num_channels, context, snapshot=None, coeff_scale=None, described=None):
     """Nets on `devices`: those of the file `snapshot`, else new ones; with their values.
 
-    coeff_scale: of new networks' input, see `unit_scale`; None: 1.
+    coeff_scale: of new networks' input, see `unit_scale`; None: 1. described: `describe` of a checkpoint's networks,
+    which are built then, with start values.
     """
     with tf.device(devices[0]):
-        if snapshot is None:
-            G, D, Gs = _new_networks(config, num_channels, context.noise_dim, coeff_scale)
-        else:
+        if described:
+            G, D, Gs = snapshots.build_networks(described, 'the newest checkpoint')
+        elif snapshot:
+            check_snapshot(snapshot, context.resolution, num_channels, context.noise_dim)
             G, D, Gs = snapshots.load_networks(snapshot)
-            _check_networks(snapshot, G, D, context, num_channels)
+        else:
+            G, D, Gs = _new_networks(config, num_channels, context.noise_dim, coeff_scale)
     copies = [(G, D)]
     for device in devices[1:]:
         with tf.device(device):
@@ -79,15 +82,25 @@ def _new_networks(config, num_channels, noise_dim, coeff_scale):
     return G, D, G.clone('Gs')
 
 
-def _check_networks(path, G, D, context, num_channels):
-    expected = [None, num_channels, context.resolution, context.resolution]
-    for shape in (G.output_shapes[0], D.input_shapes[0]):
-        if shape != expected:
-            raise UserError(f'{path}: a network for pictures {shape[1:]}, but the data are {expected[1:]} (channels, '
-                            'height, width); give another --config or --data_dir')
-    noise_dim = G.input_shapes[0][1] - factors.NUM_COEFFS
-    if noise_dim != context.noise_dim:
-        raise UserError(f'{path}: its noise vector has {noise_dim} numbers; give --noise_dim {noise_dim}')
+def describe(nets):
+    """JSON values from which `build_networks` makes the same networks again, without the file they came from."""
+    return snapshots.describe_networks(nets.copies[0] + (nets.Gs,))
+
+
+def check_snapshot(path, resolution, num_channels, noise_dim):
+    """UserError when the networks of a snapshot are not for such data; they are read, not built."""
+    G, D, Gs = [{name: value for name, value in options.items() if isinstance(value, int)}
+                for options in snapshots.read_options(path)]
+    for options in (G, D, Gs):
+        size, channels = options.get('resolution'), options.get('num_channels')
+        if (size, channels) != (resolution, num_channels):
+            raise UserError(f'{path}: a network for pictures of {size} pixels and {channels} channels, but '
+                            f'{resolution} and {num_channels} are wanted; give another --config or --data_dir')
+    for options in (G, Gs):
+        there = options.get('latent_size', 0) - factors.NUM_COEFFS
+        if there != noise_dim:
+            raise UserError(f'{path}: its noise vector has {there} numbers, not {noise_dim}; '
+                            + (f'give --noise_dim {there}' if there >= 0 else 'it is no generator of this kind'))
 
 
 def unit_scale(decoders, noise_dim):

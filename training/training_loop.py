@@ -4,14 +4,16 @@ No mathematics here: what is trained for stands in objectives.py, what changes w
 """
 
 import contextlib
+import json
 import signal
 import sys
 import time
+from collections import namedtuple
 
 import numpy as np
 
 from dnnlib.submission.stop import StopSignals
-from dnnlib.tflib import tfutil
+from dnnlib.tflib import layers, tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.tflib.optimizer import Optimizer
 from dnnlib.util import EasyDict, UserError
@@ -36,8 +38,21 @@ START = dict(
     seconds=0.0,                # spent on all ticks that are over
     means={},                   # terms reported in this one
     shuffle_bytes=None,         # window of the dataset, which its order depends on; None: what the memory allows
-    coeff_scale=None,           # of the generator's input, where the configuration scales it
+    coeff_scale=None,           # of new networks' input, where the configuration scales it
+    networks=None,              # towers.describe: what they are built from, whatever became of the stage-1 snapshot
 )
+COMMON = ('nimg', 'active', 'shuffle_bytes', 'coeff_scale', 'networks')     # of these: what all hosts must agree on
+
+# What runs on the devices.
+Machinery = namedtuple('Machinery', (
+    'nets',                     # towers.Nets
+    'optimizers',               # {'G', 'D': Optimizer}
+    'new_optimizers',           # op: they forget what they have learned
+    'inputs',                   # objectives.Inputs, fed at every step
+    'learning_rate',            # fed, too
+    'D_step',                   # towers.Step
+    'G_steps',                  # {form, see objectives.is_full: towers.Step}
+))
 
 
 def training_loop(
@@ -65,7 +80,8 @@ def training_loop(
     checkpoint is written in both cases. UserError for what the user can mend.
     """
     say = print if cluster.is_chief else lambda *_: None
-    with tf.Graph().as_default() as graph, cluster.session(), StopSignals() as signals:
+    with tf.Graph().as_default() as graph, cluster.session(), layers.for_devices(cluster.devices), \
+            StopSignals() as signals:
         tf.set_random_seed(np.random.RandomState(seed).randint(1 << 31))
 
         # Where to start.
@@ -73,7 +89,7 @@ def training_loop(
         saved = checkpoints.load_newest() if run else None
         progress = EasyDict(START, nimg=int(start_kimg * 1000), tick_start_nimg=int(start_kimg * 1000))
         progress.update(saved.facts if saved else {})
-        _agree_on_start(cluster, progress)
+        progress.update(_from_chief(cluster, {name: progress[name] for name in COMMON}))
         total_nimg, plan = int(total_kimg * 1000), configs.schedule_of(config, cluster.num_replicas)
         forms = _forms(config, plan, progress.nimg, total_nimg)
 
@@ -84,20 +100,10 @@ def training_loop(
         progress.shuffle_bytes = dataset.shuffle_bytes
         context = towers.load_context(World(world, **world_parts or {}), config, stage, weights, noise_dim, forms)
 
-        # Networks: a copy of G and D on each device; Gs, the moving average of G, on the first.
+        # What learns.
         say(f'building networks on {len(cluster.devices)} device(s)')
-        if config.unit_coefficients and not snapshot:
-            own = progress.coeff_scale or towers.unit_scale(context.decoders, noise_dim)
-            progress.coeff_scale = [float(f'{x:.4g}') for x in _from_chief(cluster, own)]
-        nets = towers.build_networks(cluster.devices, config, dataset.shape[0], context, snapshot, progress.coeff_scale)
-
-        # Steps: all devices compute gradients, then all make the same step with their mean.
-        inputs, learning_rate = objectives.placeholders(), tf.placeholder(tf.float32, [], 'learning_rate')
-        optimizers = EasyDict(G=Optimizer('TrainG', learning_rate), D=Optimizer('TrainD', learning_rate))
-        reals, _ = dataset.get_minibatch_tf()
-        D_step = towers.build_D_step(cluster, optimizers.D, context, nets, inputs, reals, config.average_kimg)
-        G_steps = {full: towers.build_G_step(cluster, optimizers.G, context, nets, inputs, full) for full in forms}
-        new_optimizers = tf.group(optimizers.G.reset_state(), optimizers.D.reset_state())
+        machinery = _build(cluster, config, context, dataset, forms, snapshot, progress)
+        nets, optimizers = machinery.nets, machinery.optimizers
 
         # Values: new ones or the checkpoint's, the chief's for all.
         towers.initialize(nets)
@@ -128,16 +134,16 @@ def training_loop(
             each = now.minibatch // cluster.num_replicas
             active = [int(np.floor(now.lod)), int(np.ceil(now.lod))]
             if active != progress.active:
-                tfutil.run(new_optimizers)
+                tfutil.run(machinery.new_optimizers)
                 progress.active = active
             anew = dataset.configure(each * len(cluster.devices), now.lod,
                                      position=progress.nimg // cluster.num_replicas * len(cluster.devices))
-            G_step = G_steps[objectives.is_full(context.settings, now.resolution)]
+            G_step = machinery.G_steps[objectives.is_full(context.settings, now.resolution)]
             with _explained_by(dataset), _patience(cluster, anew):
                 for _ in range(STEP_PAIRS):
-                    feed = dict(zip(inputs, (now.lod, each, progress.nimg, seed)))
-                    feed[learning_rate] = now.learning_rate
-                    telemetry.step(progress.nimg, towers.run_step(D_step, feed))
+                    feed = dict(zip(machinery.inputs, (now.lod, each, progress.nimg, seed)))
+                    feed[machinery.learning_rate] = now.learning_rate
+                    telemetry.step(progress.nimg, towers.run_step(machinery.D_step, feed))
                     progress.nimg += now.minibatch
                     telemetry.step(progress.nimg, towers.run_step(G_step, feed))
             telemetry.show(progress.nimg)
@@ -159,19 +165,43 @@ def training_loop(
     return ended_by
 
 
-def _agree_on_start(cluster, progress):
-    """Every host starts where the chief does."""
-    own = [progress.nimg] + progress.active + [progress.shuffle_bytes or 0]
-    nimg, *active, shuffle_bytes = [int(round(x)) for x in _from_chief(cluster, own)]
-    progress.update(nimg=nimg, active=active, shuffle_bytes=shuffle_bytes or None)
+def _build(cluster, config, context, dataset, forms, snapshot, progress):
+    """The Machinery: those networks that `progress` describes, else the snapshot's, else new ones; with start values.
+
+    `progress` describes them from then on.
+    """
+    # Networks: a copy of G and D on each device; Gs, the moving average of G, on the first.
+    if config.unit_coefficients and not snapshot and not progress.networks:
+        scale = progress.coeff_scale or towers.unit_scale(context.decoders, context.noise_dim)
+        progress.coeff_scale = _from_chief(cluster, [float(f'{x:.4g}') for x in scale])
+    nets = towers.build_networks(cluster.devices, config, dataset.shape[0], context, snapshot, progress.coeff_scale,
+                                 progress.networks)
+    progress.networks = towers.describe(nets)
+
+    # Steps: all devices compute gradients, then all make the same step with their mean.
+    inputs, learning_rate = objectives.placeholders(), tf.placeholder(tf.float32, [], 'learning_rate')
+    optimizers = EasyDict(G=Optimizer('TrainG', learning_rate), D=Optimizer('TrainD', learning_rate))
+    reals, _ = dataset.get_minibatch_tf()
+    D_step = towers.build_D_step(cluster, optimizers.D, context, nets, inputs, reals, config.average_kimg)
+    G_steps = {full: towers.build_G_step(cluster, optimizers.G, context, nets, inputs, full) for full in forms}
+    new_optimizers = tf.group(optimizers.G.reset_state(), optimizers.D.reset_state())
+    return Machinery(nets, optimizers, new_optimizers, inputs, learning_rate, D_step, G_steps)
 
 
-def _from_chief(cluster, numbers):
-    """The chief's list of numbers, on every host; equal up to rounding."""
+def _from_chief(cluster, value):
+    """The chief's JSON value, on every host; the others' are not looked at."""
     if cluster.shard[1] == 1:
-        return numbers
-    means = cluster.vote(len(numbers), 'FromChief').run(np.array(numbers, np.float64) * cluster.is_chief)
-    return list(means * cluster.shard[1])
+        return value
+    text = np.frombuffer(json.dumps(value).encode() if cluster.is_chief else b'', np.uint8)
+    size = int(_add_up(cluster, [len(text)])[0])
+    text = _add_up(cluster, text if cluster.is_chief else np.zeros(size))
+    return json.loads(bytes(text.astype(np.uint8)).decode())
+
+
+def _add_up(cluster, numbers):
+    """Sums of whole numbers over all hosts."""
+    numbers = np.asarray(numbers, np.float64)
+    return np.rint(cluster.vote(len(numbers), 'AddUp').run(numbers) * cluster.shard[1])
 
 
 def _forms(config, plan, nimg, total_nimg):

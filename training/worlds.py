@@ -7,6 +7,7 @@ import os
 
 import config
 from dnnlib.util import UserError
+from preprocess import world
 from training import snapshots
 
 EXPERTS_TABLE = 'experts.json'
@@ -28,8 +29,15 @@ class World:
         self.name = name
         synthetic = name == 'synthetic'
         self.vae_weights = os.path.abspath(vae_weights or (_SYNTHETIC_VAES if synthetic else config.VAE_WEIGHTS_DIR))
-        self._face_model_dir = face_model
+        self._face_model_dir, self._given_experts = face_model, experts
         self.experts = experts_table(experts) if experts else _SYNTHETIC_EXPERTS if synthetic else None
+
+    def check(self):
+        """The world itself. UserError when a part says that it is of another one."""
+        parts = dict(vae_weights=self.vae_weights, face_model=self._face_model_dir, experts=self._given_experts)
+        for part, path in parts.items():
+            check_part(part, path, self.name)
+        return self
 
     def face_model(self):
         """The FaceModel. UserError when files are missing."""
@@ -63,6 +71,25 @@ def of_model(model_path, vae_weights=None, face_model=None, experts=None, name=N
     own = {key: os.path.join(folder, facts[key]) for key in ('vae_weights', 'face_model', 'experts') if facts.get(key)}
     return World(facts['world'], vae_weights or own.get('vae_weights'), face_model or own.get('face_model'),
                  experts or own.get('experts'))
+
+
+def of_part(part, path):
+    """Name of the world that a part says it is of, in a world.json of its folder; None where it says nothing.
+
+    part: 'vae_weights'; or another, whose path is a folder, a file, or a checkpoint without .index.
+    """
+    if part == 'vae_weights':
+        from vae import model
+        return model.world_of(path)
+    return world.read(path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path)))
+
+
+def check_part(part, path, name):
+    """UserError when the part at `path` (None: there is none) says that it is of another world than `name`."""
+    there = of_part(part, path) if path else None
+    if there not in (None, name):
+        raise UserError(f'--{part} {path}: belongs to the world "{there}", but all else is of the world "{name}"; '
+                        'worlds cannot be mixed')
 
 
 def experts_table(path):

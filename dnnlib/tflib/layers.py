@@ -34,6 +34,15 @@ def use_data_format(name):
         _forced.pop()
 
 
+def for_devices(names):
+    """Build the layers of this block for devices of these names: on CPUs NHWC, whatever GPUs the machine has besides.
+
+    The environment variable DISCO_DATA_FORMAT overrides here, too.
+    """
+    on_gpu = any('GPU' in name for name in names)
+    return use_data_format(os.environ.get('DISCO_DATA_FORMAT') or ('NCHW' if on_gpu else 'NHWC'))
+
+
 def from_nchw(x):
     """[N, C, H, W] -> the current format."""
     return x if data_format() == 'NCHW' else tf.transpose(x, [0, 2, 3, 1])

@@ -81,6 +81,16 @@ def _check_options(name: str, builder: _Builder, options: Dict[str, Any]) -> Non
         raise UserError(f'{name}: unknown option {", ".join(unknown)}; it takes {", ".join(sorted(known))}')
 
 
+def options_of(state: NetworkState) -> Dict[str, Any]:
+    """All options of a stored network, defaults included, without building it. UserError: unknown build function."""
+    _, builder = _find_builder(state.build_func_name)
+    options: Dict[str, Any] = {}
+    for other in [_builders[name] for name in builder.family] + [builder]:
+        options.update((name, inspect.signature(other.func).parameters[name].default) for name in other.options)
+    options.update(state.static_kwargs)
+    return options
+
+
 def _check_components(name: str, builder: _Builder, options: Dict[str, Any], states: Dict[str, NetworkState]) -> None:
     for key, state in states.items():
         if builder.components.get(key) != state.build_func_name:
