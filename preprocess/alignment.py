@@ -2,7 +2,6 @@
 4, as in Deep3DFaceReconstruction). Every pixel is as recorded from the release; no TensorFlow. Pictures are RGB uint8.
 """
 
-import math
 from collections import namedtuple
 
 import cv2
@@ -53,19 +52,6 @@ def fit(landmarks, template, photo_size):
 def align(photo, placement):
     """photo: [H, W, 3] RGB uint8 -> [512, 512, 3] RGB uint8, upright face of standard size, black outside the photo."""
     return resize_region(photo, placement.resized, placement.box)
-
-
-def aligned_landmarks(landmarks, placement):
-    """Landmarks [5, 2] in pixels of the photo, y down -> pixels of the aligned picture, y down; float64 [5, 2].
-
-    Up to a pixel off the picture's content, which is scaled and cut at whole pixels.
-    """
-    w0, h0 = placement.photo_size
-    t0, t1 = placement.origin
-    x = (landmarks[:, 0] - t0 + w0 / 2) / placement.scale * TARGET_SCALE
-    y = (h0 - 1 - landmarks[:, 1] - t1 + h0 / 2) / placement.scale * TARGET_SCALE       # y up
-    w, h = placement.resized
-    return np.stack([x - (w / 2 - ALIGNED_SIZE / 2), ALIGNED_SIZE - (y - (h / 2 - ALIGNED_SIZE / 2))], axis=1)
 
 
 def recon_input(aligned):
@@ -159,8 +145,3 @@ def _keys_cubic(x):
     near = (1.5 * x - 2.5) * x * x + 1
     far = (((x - 5) * x + 8) * x - 4) * -0.5
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
-
-
-def eye_distance(landmarks):
-    """Distance of the two eyes in pixels of the photo."""
-    return math.hypot(*(np.asarray(landmarks, np.float64)[1] - np.asarray(landmarks, np.float64)[0]))

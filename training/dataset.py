@@ -61,7 +61,6 @@ class TFRecordDataset:
         self.shuffle_bytes = int(window)
         self.prefetch_bytes = int(min(prefetch_mb << 20, free * _PREFETCH_SHARE))
         self.buffer_bytes = int(min(buffer_mb << 20, free * _PREFETCH_SHARE))
-        self._label_state = np.random.RandomState(seed)
         self._order_seed = np.random.RandomState(tf.get_default_graph().seed if seed is None else seed).randint(1 << 30)
         self._level = self._minibatch = None
         self._build()
@@ -84,16 +83,12 @@ class TFRecordDataset:
         with tf.name_scope('Dataset'), tf.device('/cpu:0'), tf.control_dependencies(None):
             self._minibatch_in = tf.placeholder(tf.int64, [], name='minibatch_in')
             self._position_in = tf.placeholder(tf.int64, [], name='position_in')
-            labels = tf.data.Dataset.from_tensor_slices(self._labels_on_cpu())
+            labels = tf.data.Dataset.from_tensor_slices(tf.constant(self.labels, name='labels'))
             streams = [self._stream(level, labels) for level in self.levels]
             self._iterator = tf.data.Iterator.from_structure(
                 (tf.uint8, tf.float32), ([None, self.shape[0], None, None], [None, self.label_size]))
             self._starts = [self._iterator.make_initializer(stream) for stream in streams]
         self._next = None
-
-    def _labels_on_cpu(self):
-        self._labels_tensor = tf.constant(self.labels, name='labels')
-        return self._labels_tensor
 
     def _stream(self, level, labels):
         """Pass after pass over a level, from the fed position on."""
@@ -163,18 +158,6 @@ class TFRecordDataset:
         except UserError as reason:
             return reason
         return error
-
-    def get_random_labels_tf(self, minibatch):
-        """Labels [minibatch, label_size] float32 of images drawn at random."""
-        with tf.name_scope('Dataset'), tf.device('/cpu:0'):
-            if not self.label_size:
-                return tf.zeros(tf.stack([minibatch, 0]), tf.float32)
-            indices = tf.random_uniform([minibatch], 0, self.num_images, dtype=tf.int64, seed=self.seed)
-            return tf.gather(self._labels_tensor, indices)
-
-    def get_random_labels_np(self, minibatch):
-        """Labels [minibatch, label_size] float32 of images drawn at random."""
-        return self.labels[self._label_state.randint(self.num_images, size=minibatch)]
 
 
 def _parse(record, shape):

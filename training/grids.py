@@ -100,11 +100,5 @@ def snapshot_tiles(fakes, renders):
     return np.concatenate([fakes, renders], axis=2)
 
 
-def save_snapshot_grid(fakes, renders, path):
-    """One snapshot picture of the training loop: tiles of fake and render, `snapshot_grid_size` of them, row by row."""
-    tiles = snapshot_tiles(fakes, renders)
-    save_image_grid(tiles, path, snapshot_grid_size(tiles.shape[2] // 2, tiles.shape[1]), layout='NHWC')
-
-
 def _square(count):
     return max(1, int(np.ceil(np.sqrt(count))))

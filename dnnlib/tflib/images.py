@@ -28,14 +28,6 @@ def clip_255(x: Any) -> Any:
     return tf.clip_by_value(x, 0.0, 255.0)
 
 
-def map_range(x: Any, source: Tuple[float, float], target: Tuple[float, float]) -> Any:
-    """The linear map that takes `source` = (low, high) to `target`, e.g. (0, 255) to (-1, 1)."""
-    if tuple(source) == tuple(target):
-        return x
-    scale = (target[1] - target[0]) / (source[1] - source[0])
-    return x * scale + (target[0] - source[0] * scale)
-
-
 def swap_rgb_bgr(x_nhwc: Any) -> Any:
     """RGB <-> BGR: the last axis reversed."""
     return tf.reverse(x_nhwc, [-1])
@@ -199,11 +191,6 @@ def gaussian_taps(size: int, sigma: float) -> np.ndarray:
     offsets = np.arange(size) - size // 2
     taps = np.exp(-offsets ** 2 / (2.0 * sigma ** 2))
     return taps / taps.sum()
-
-
-def gaussian_kernel(size: int, sigma: float) -> np.ndarray:
-    """[size, size] float64 weights of a Gaussian, sum 1; the rows of an even size run the other way round."""
-    return np.outer(gaussian_taps(size, sigma)[::-1], gaussian_taps(size, sigma))
 
 
 def gaussian_blur(x_nhwc: Any, size: int = 5, sigma: float = 2.0) -> Any:

@@ -143,14 +143,6 @@ def downscale2d(x, factor=2):
     return x if factor == 1 else avg_pool(x, factor, factor)
 
 
-def batch_norm_inference(x, mean, variance, beta, gamma=None, epsilon=1e-5):
-    """Frozen batch normalisation by the stored moments, each [C]; folded into one multiply and one add per value."""
-    scale = tf.rsqrt(variance + epsilon)
-    if gamma is not None:
-        scale = scale * gamma
-    return x * per_channel(scale) + per_channel(beta - mean * scale)
-
-
 def upscale_conv2d(x, kernel):
     """`conv2d(upscale2d(x), kernel)` for a 3x3 kernel, at 4/9 of its multiplications.
 

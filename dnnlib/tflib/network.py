@@ -287,20 +287,9 @@ class Network:
         """Start values for the network's own variables."""
         tfutil.run([v.initializer for v in self.own_vars.values()])
 
-    def reset_vars(self) -> None:
-        """Start values for all variables, the components' too."""
-        tfutil.run([v.initializer for v in self.vars.values()])
-
     def copy_vars_from(self, source: 'Network') -> None:
         """Take over the values of the variables that both networks have."""
-        self._copy(source, self.vars)
-
-    def copy_trainables_from(self, source: 'Network') -> None:
-        """Take over the values of the trainable variables that both networks have."""
-        self._copy(source, self.trainables)
-
-    def _copy(self, source: 'Network', variables: Dict[str, Any]) -> None:
-        values = tfutil.run({local: source.vars[local] for local in variables if local in source.vars})
+        values = tfutil.run({local: source.vars[local] for local in self.vars if local in source.vars})
         tfutil.set_vars({self.vars[local]: value for local, value in values.items()})
 
     def setup_as_moving_average_of(self, source: 'Network', beta: Any = 0.99, beta_nontrainable: Any = 0.0) -> Any:

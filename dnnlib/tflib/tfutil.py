@@ -113,11 +113,6 @@ def is_tf_expression(x: Any) -> bool:
     return isinstance(x, (tf.Tensor, tf.Variable, tf.Operation)) or bool(tf.is_tensor(x))    # resource variables
 
 
-def absolute_name_scope(scope: str) -> Any:
-    """A name scope from the root of the graph, whatever scopes are open."""
-    return tf.name_scope(scope + '/')
-
-
 def lerp(a: Any, b: Any, t: Any) -> Any:
     """a + (b - a) * t, on tensors or arrays."""
     return a + (b - a) * t
