@@ -11,6 +11,7 @@ import shutil
 
 import config as paths
 from dnnlib import tfrecords
+from dnnlib.options import SEED, real, whole
 from dnnlib.submission.run_dir import RunContext, create_run_dir, leading_number
 from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, UserError, run_main
 from metrics import metric_base
@@ -56,15 +57,15 @@ def parse_options(arguments=None):
     add('--data_dir', metavar='DIR', help='TFRecords made by dataset_tool.py (default: that of --config, below '
         'datasets/; ffhq_align for ffhq256)')
     add('--result_dir', metavar='DIR', help='runs get numbered directories there (default: results/)')
-    add('--total_kimg', metavar='N', type=number(0), help='thousands of images shown when training ends (default: that '
-        'of --config; 15000 for ffhq256, 20000 in stage 2)')
-    add('--seed', metavar='N', type=number(0, int, 2 ** 32 - 1), help='of first weights and everything drawn '
+    add('--total_kimg', metavar='N', type=real(0, 10 ** 6), help='thousands of images shown when training ends '
+        '(default: that of --config; 15000 for ffhq256, 20000 in stage 2)')
+    add('--seed', metavar='N', type=SEED, help='of first weights and everything drawn '
         '(default: 1000)')
-    add('--noise_dim', metavar='N', type=number(0, int), help='length of the noise vector (default: 32)')
+    add('--noise_dim', metavar='N', type=whole(0), help='length of the noise vector (default: 32)')
     group = parser.add_argument_group('weights of the losses')
     for flag, (default, what) in WEIGHTS.items():
         text = f'{default:g} in stage 1, {STAGE2_W_LM:g} in stage 2' if flag == 'w_lm' else f'{default:g}'
-        group.add_argument('--' + flag, metavar='X', type=number(0), help=f'{what} (default: {text})')
+        group.add_argument('--' + flag, metavar='X', type=real(0), help=f'{what} (default: {text})')
     group = parser.add_argument_group('where to start')
     add = group.add_argument
     add('--resume', metavar='RUN', help="go on with a run in its directory: that directory, its number, or 'latest', "
@@ -73,22 +74,22 @@ def parse_options(arguments=None):
         'path of a .pkl (no default)')
     add('--snapshot', metavar='N', help="stage 2: which of its snapshots, by number or 'final' (default: the final, or "
         'else the newest)')
-    add('--kimg', metavar='N', type=number(0), help="stage 2: thousands of images shown before (default: the number in "
+    add('--kimg', metavar='N', type=real(0), help="stage 2: thousands of images shown before (default: the number in "
         "the snapshot's name; for network-final.pkl that of the newest one beside it)")
     group = parser.add_argument_group('machine')
     add = group.add_argument
-    add('--num_gpus', metavar='N', type=number(0, int), help='GPUs of this host, 0: the CPU (default: all visible)')
-    add('--cpu_devices', metavar='N', type=number(1, int), help='cut the CPU into so many devices, to try several out; '
+    add('--num_gpus', metavar='N', type=whole(0), help='GPUs of this host, 0: the CPU (default: all visible)')
+    add('--cpu_devices', metavar='N', type=whole(1), help='cut the CPU into so many devices, to try several out; '
         'not together with GPUs (default: GPUs)')
     add('--precision', choices=PRECISIONS, help=PRECISION_HELP)
-    add('--checkpoint_minutes', metavar='N', type=number(0), help='between two checkpoints (default: 10)')
+    add('--checkpoint_minutes', metavar='N', type=real(0), help='between two checkpoints (default: 10)')
     add('-n', '--dry-run', action='store_true', help='check options and files, print what would be done (default: off)')
     group = parser.add_argument_group('measuring')
     add = group.add_argument
     add('--metrics', metavar='NAMES', type=lambda text: None if text == 'none' else text, help='measure each network '
         'snapshot: names separated by commas, as run_metrics.py --metrics takes them, e.g. fid,slope; none: no longer '
         '(default: none)')
-    add('--metrics_num', metavar='N', type=number(2, int), help='pictures that each metric may take (default: 50000)')
+    add('--metrics_num', metavar='N', type=whole(2), help='pictures that each metric may take (default: 50000)')
     add('--inception', metavar='FILE', help='the public frozen graph classify_image_graph_def.pb, for fid, kid, ppl '
         '(default: the identity expert, whose values compare with no published ones)')
     group = parser.add_argument_group('world')
@@ -99,18 +100,6 @@ def parse_options(arguments=None):
     add('--vae_weights', metavar='DIR', help="the four VAEs in place of the world's (default: the world's)")
     add('--experts', metavar='FILE', help="table of perception networks in place of the world's (default: the world's)")
     return EasyDict(vars(parser.parse_args(arguments)))
-
-
-def number(least, kind=float, most=math.inf):
-    """A type for argparse: a finite number from `least` to `most`."""
-    def parse(text):
-        value = kind(text)
-        if not least <= value <= most or value == math.inf:
-            raise ValueError
-        return value
-    limits = f'at least {least}' if most == math.inf else f'{least} to {most}'
-    parse.__name__ = f'{"whole number" if kind is int else "number"} ({limits})'
-    return parse
 
 
 def resolve(given):

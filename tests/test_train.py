@@ -165,12 +165,16 @@ def test_options_that_do_not_fit_are_refused(place, tmp_path, arguments, message
         _resolve(*(arguments if '--data_dir' in arguments else ['--data_dir', place.dataset] + arguments))
 
 
-@pytest.mark.parametrize('arguments', [['--seed', 'x'], ['--num_gpus', '-1'], ['--w_id', 'nan'], ['--stage', '3'],
-                                       ['--world', 'mars'], ['--total_kimg', 'inf'], ['--seed', '4294967296']])
-def test_values_of_the_wrong_kind_are_refused(arguments, capsys):
+@pytest.mark.parametrize('arguments,message', [
+    (['--seed', 'x'], "'x' is not a whole number"), (['--num_gpus', '-1'], 'expected a whole number from 0 on'),
+    (['--w_id', 'nan'], 'expected a number from 0 on'), (['--stage', '3'], 'invalid choice'),
+    (['--world', 'mars'], 'invalid choice'), (['--total_kimg', '1e9'], 'expected a number from 0 to 1000000'),
+    (['--seed', '4294967296'], 'from 0 to 4294967295')])
+def test_values_of_the_wrong_kind_are_refused(arguments, message, capsys):
     with pytest.raises(SystemExit):
         train.parse_options(arguments)
-    assert f'argument {arguments[0]}: invalid' in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f'argument {arguments[0]}: ' in error and message in error
 
 
 @pytest.mark.parametrize('options,changes,message', [

@@ -217,9 +217,9 @@ def test_full_disk_leaves_no_half_checkpoint(folder, tmp_path):
 
 
 @pytest.mark.parametrize('options, code, message', [
-    (['--kl-warmup', '-1'], 2, 'number of epochs, 0 or more'),
-    (['--factor', 'nose'], 2, "invalid choice: 'nose'"), (['--epochs', '0'], 2, 'invalid positive int'),
-    (['--lr', 'nan'], 2, 'invalid positive float'), (['--seed', '-1'], 2, 'invalid seed'),
+    (['--kl-warmup', '-1'], 2, 'expected a whole number from 0 on'),
+    (['--factor', 'nose'], 2, "invalid choice: 'nose'"), (['--epochs', '0'], 2, '0 is out of range'),
+    (['--lr', 'nan'], 2, 'expected a number above 0'), (['--seed', '-1'], 2, 'from 0 to 4294967295'),
     (['--datapath', 'nowhere'], 1, 'nowhere: no such folder'), (['--datapath', '.'], 1, 'no .mat file')])
 def test_mistakes_are_told_in_one_line(tmp_path, options, code, message):
     found, out, errors = _run(*options, cwd=str(tmp_path))

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 import config
+from dnnlib.options import SEED, real, whole
 from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, UserError, atomic_path, run_main
 from preprocess import world
 from renderer.factors import BY_NAME, FACTORS
@@ -55,63 +56,33 @@ def parse_options(arguments=None):
         choices=sorted(BY_NAME))
     add('--datapath', 'folder of .mat files from preprocess_data.py', default='../FFHQ_data/coeff', metavar='DIR')
     add('--gpu', 'sets CUDA_VISIBLE_DEVICES; -1: CPU', default='0')
-    add('--write-iteration', 'steps between two entries of the log', type=_positive(int), default=600, metavar='N')
-    add('--batch-size', 'samples per step, lowered to the number of samples', type=_positive(int), default=64,
+    add('--write-iteration', 'steps between two entries of the log', type=whole(1), default=600, metavar='N')
+    add('--batch-size', 'samples per step, lowered to the number of samples', type=whole(1), default=64,
         metavar='N')
-    add('--epochs', 'epochs in all', type=_positive(int), default=400, metavar='N')
-    add('--lr', 'learning rate of Adam', type=_positive(float), default=1e-4, metavar='X')
-    add('--lr-epochs', 'epochs between two decays of the learning rate', type=_positive(int), default=150, metavar='N')
-    add('--lr-fac', 'factor of each decay', type=_positive(float), default=0.5, metavar='X')
+    add('--epochs', 'epochs in all', type=whole(1), default=400, metavar='N')
+    add('--lr', 'learning rate of Adam', type=real(0, above=True), default=1e-4, metavar='X')
+    add('--lr-epochs', 'epochs between two decays of the learning rate', type=whole(1), default=150, metavar='N')
+    add('--lr-fac', 'factor of each decay', type=real(0, above=True), default=0.5, metavar='X')
     add('--cross-entropy-loss', 'cross-entropy as generation loss, for coefficients in [0, 1]', action='store_true')
     add('--kl-warmup', 'epochs until the KL divergence has its full weight, and half of those in which gamma stays at '
         '--start-gamma, against a collapse of the latents where most coefficients hardly vary; 0: full weight and a '
-        'free gamma from the start, as released', type=_epochs, default=0, metavar='N')
+        'free gamma from the start, as released', type=whole(0), default=0, metavar='N')
     add('--start-gamma', 'first standard deviation that the decoder gives the coefficients; with --kl-warmup take '
-        'about a third of what those that matter have; released: 1', type=_positive(float), default=1.0, metavar='X')
+        'about a third of what those that matter have; released: 1', type=real(0, above=True), default=1.0, metavar='X')
     add('--val', 'keep 5%% of the samples aside and report the reconstruction on them; they are not trained on',
         action='store_true')
-    add('--seed', 'of first weights, order of samples, noise and the choice of --val', type=_seed, default=0,
+    add('--seed', 'of first weights, order of samples, noise and the choice of --val', type=SEED, default=0,
         metavar='N')
     add('--threads', 'threads for computing, and four at least for reading files (default: one per core)',
-        type=_positive(int), metavar='N')
+        type=whole(1), metavar='N')
     add('--precision', PRECISION_HELP, choices=PRECISIONS, default='float32')
     add('--width', "width of the hidden layers (default: the released model's: "
-        + ', '.join(f'{f.name} {f.width}' for f in FACTORS) + ')', type=_positive(int), metavar='N')
+        + ', '.join(f'{f.name} {f.width}' for f in FACTORS) + ')', type=whole(1), metavar='N')
     parser.add_argument('--resume', dest='resume', action='store_true', default=True,
                         help='go on from the latest checkpoint in from_scratch, if any (default: yes)')
     parser.add_argument('--no-resume', dest='resume', action='store_false',
                         help='start anew; an older from_scratch folder is renamed, not deleted (default: no)')
     return EasyDict(vars(parser.parse_args(arguments)))
-
-
-def _positive(kind):
-    def parse(text):
-        value = kind(text)
-        if not 0 < value < float('inf'):
-            raise ValueError
-        return value
-    parse.__name__ = f'positive {kind.__name__}'
-    return parse
-
-
-def _epochs(text):
-    value = int(text)
-    if value < 0:
-        raise ValueError
-    return value
-
-
-_epochs.__name__ = 'number of epochs, 0 or more'
-
-
-def _seed(text):
-    value = int(text)
-    if not 0 <= value < 2 ** 32:
-        raise ValueError
-    return value
-
-
-_seed.__name__ = 'seed from 0 to 4294967295'
 
 
 # Files
