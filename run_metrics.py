@@ -94,7 +94,10 @@ def _output(args, model):
     """File of the results; UserError now when nothing can be written there."""
     beside = os.path.splitext(model)[0] + '-metrics.jsonl' if args.source == 'generator' else 'metrics.jsonl'
     path = args.output or beside
+    there = os.path.exists(path)
     metric_base.append_line(path, '')
+    if not there:
+        os.remove(path)             # no empty file when nothing can be measured
     return path
 
 
