@@ -101,7 +101,7 @@ def test_parts_of_another_world_are_refused(tmp_path, part):
         opening.Setting(options)
         os.remove(os.path.join(foreign, world.FILE))
         world.write(foreign, 'real')
-        with pytest.raises(UserError, match=f'--{part} .*belongs to the world "real", but all else is of the world "sy'):
+        with pytest.raises(UserError, match=f'--{part} .*belongs to the world "real", but all else is of the world "s'):
             opening.Setting(options)
         os.remove(os.path.join(foreign, world.FILE))
     assert World('synthetic').check().name == 'synthetic'
