@@ -142,7 +142,7 @@ def test_disentanglement_score(of_photos, of_untrained):
 
 def test_distances_of_distributions(of_photos, of_untrained):
     fid, kid = of_photos['fid', None], of_photos['kid', None]
-    assert fid['value'] < 0.15 * of_untrained['fid', None]['value']
+    assert fid['value'] < 0.25 * of_untrained['fid', None]['value']
     assert abs(kid['value']) < 0.1 * of_untrained['kid', None]['value']
     assert fid['counts'] == dict(reals=NUM, fakes=NUM) and 'rank_deficient' not in fid['details']
     assert 'small_id, 128 numbers' in fid['features']

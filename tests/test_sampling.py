@@ -16,6 +16,7 @@ from benchmarks.sampling import write_random_model, write_random_vaes
 from dnnlib.tflib import pickles, tfutil
 from dnnlib.tflib.compat import IS_TF1, gpu_names, tf
 from dnnlib.util import UserError
+from preprocess import world
 from renderer import factors
 from tests.common import assert_close, data, shared
 from training import sampling, snapshots
@@ -326,6 +327,13 @@ def test_default_model_and_its_average_from_the_caches(empty_home, small, folder
     monkeypatch.setattr(sampling, 'AVERAGE_COUNT', 2)
     with sampling.FaceGenerator(*small) as faces:       # the downloaded average belongs to the default model only
         assert np.abs(faces.average_w - 3).max() > 0.1
+
+
+def test_decoders_of_another_world_are_refused(small, tmp_path):
+    weights = shutil.copytree(small[1], str(tmp_path / 'vaes'))
+    world.write(weights, 'synthetic')
+    with pytest.raises(UserError, match='--vae_weights .*worlds cannot be mixed'):
+        sampling.FaceGenerator(small[0], weights)
 
 
 def test_offline_the_embedded_model_is_used_else_a_line_says_where_to_put_one(empty_home, monkeypatch, capsys):

@@ -24,7 +24,7 @@ from dnnlib.tflib import images as image_ops
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError, atomic_path, pace
 from renderer import factors
-from training import grids, snapshots
+from training import grids, snapshots, worlds
 from training.faces import Face
 from training.sampling_options import RATE
 from vae.model import Decoders, find_checkpoint
@@ -166,6 +166,7 @@ class FaceGenerator:
 
     def __init__(self, model=None, vae_weights=None, average_w=None, threads=None, precision='float32'):
         self.path = find_model(model)
+        worlds.check_part('vae_weights', vae_weights, snapshots.read_world(self.path)['world'])
         self.vae_weights = os.path.abspath(vae_weights or _world_weights(self.path) or config.VAE_WEIGHTS_DIR)
         self._average_path, self._average, self._decoders = average_w, None, None
         self.graph = tf.Graph()
