@@ -132,7 +132,7 @@ def test_degraded_pictures_stay_pictures(album):
 
 def _options(**changes):
     return SimpleNamespace(**dict(dict(size=16, width=4, batch=4, seed=0, kimg=0.032, minutes=None, rate=1e-3,
-                                       threads=1, save_minutes=9.0), **changes))
+                                       threads=1, save_minutes=9.0, precision='float32'), **changes))
 
 
 @pytest.mark.parametrize('name', experts.NETWORKS)
