@@ -105,11 +105,11 @@ def test_ffhq256_is_the_released_schedule(devices):
 
 
 @pytest.mark.parametrize('kimg,resolution,lod', [
-    (0, 8, 3), (40, 8, 3), (41, 16, 2 + 74 / 75), (115, 16, 2), (190, 16, 2), (191, 32, 1 + 249 / 250), (440, 32, 1),
-    (690, 32, 1), (690.1, 64, 1 - 0.1 / 175), (865, 64, 0), (1139, 64, 0)])
+    (0, 8, 3), (40, 8, 3), (41, 16, 2 + 74 / 75), (115, 16, 2), (190, 16, 2), (191, 32, 1 + 149 / 150), (340, 32, 1),
+    (520, 32, 1), (520.1, 64, 1 - 0.1 / 100), (620, 64, 0), (969, 64, 0)])
 def test_demo64_grows_as_planned(kimg, resolution, lod):
     config = configs.load('demo64')
-    assert (configs.final_kimg(config, 1), configs.final_kimg(config, 2)) == (1040, 1140)
+    assert (configs.final_kimg(config, 1), configs.final_kimg(config, 2)) == (870, 970)
     for devices, minibatch in ((1, 16), (3, 18), (4, 16)):
         now = schedule.state_at(configs.schedule_of(config, devices), kimg * 1000)
         assert (now.resolution, now.minibatch, now.learning_rate) == (resolution, minibatch, 0.002)
