@@ -18,7 +18,7 @@ demo: $(VENV)/.run
 	    --outdir demo_images/$$factor --grid --overwrite || exit 1; done
 	@echo
 	@echo "Look at demo_images/{all,expression,lighting,pose}/grid.png: each row is one person who does not exist. In"
-	@echo "expression/, lighting/ and pose/ only that one thing changes within a row: face, hair and all else stay. In all/"
+	@echo "expression/, lighting/ and pose/ only that one thing should change within a row: face, hair and all else stay. In all/"
 	@echo "the three change together. The single pictures SSS_VV.png (subject, variation) lie beside each sheet."
 
 test: $(VENV)/.test
