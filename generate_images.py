@@ -15,20 +15,10 @@ EXAMPLES = '''examples:
                                                                 a labelled set, made by four machines'''
 
 
-def _factor(text):
-    words = [word for word, _ in FACTOR_CHOICES]
-    if text.isdigit() and int(text) < len(words):
-        return int(text)
-    if text in words:
-        return words.index(text)
-    raise options.argparse.ArgumentTypeError(
-        f'{text!r} is unknown: expected ' + ', '.join(f'{i} or {word}' for i, word in enumerate(words)))
-
-
 def _parse():
     parser = options.Parser(description=__doc__, epilog=EXAMPLES,
                             formatter_class=options.argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--factor', type=_factor, default=0, help='what moves within a subject: '
+    parser.add_argument('--factor', type=options.factor, default=0, help='what moves within a subject: '
                         + ', '.join(f'{i} {word}' for i, (word, _) in enumerate(FACTOR_CHOICES))
                         + '; number or word (default: %(default)s)')
     parser.add_argument('--subject', type=whole(1), default=20, metavar='N',
@@ -40,7 +30,7 @@ def _parse():
     parser.add_argument('--shard', type=options.shard, default=(0, 1), metavar='I/N', help='make only every N-th '
                         'subject, from the I-th on; all shards together give one whole run (default: 1/1)')
     options.add_model_options(parser)
-    options.add_output_options(parser, 'generate_images')
+    options.add_drawing_options(options.add_output_options(parser, 'generate_images'))
     return parser.parse_args()
 
 

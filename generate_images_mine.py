@@ -12,32 +12,21 @@ import numpy as np
 from dnnlib.options import SEED
 from dnnlib.util import UserError, run_main
 from training import sampling_options as options
-from training.faces import PARTS, Face, part_name
+from training.faces import Face
 from training.image_folder import ImageFolder
-
-CHOICES = [part for part in PARTS if part != 'noise']
-
-
-def _parts(text):
-    try:
-        words = [part_name(word.strip()) for word in text.split(',')]
-    except UserError:
-        words = ['noise']
-    if 'noise' in words:
-        raise options.argparse.ArgumentTypeError(f'{text!r}: expected names joined by commas, of {", ".join(CHOICES)}')
-    return sorted(set(words), key=CHOICES.index)
 
 
 def _parse():
     parser = options.Parser(description=__doc__, formatter_class=options.argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--input', metavar='DIR', default='epoch_20_000000', help='folder of the .mat files, from '
                         'where you are (default: %(default)s)')
-    parser.add_argument('--take', type=_parts, default=['expression', 'pose'], metavar='NAMES', help='what comes from '
-                        f'the files, joined by commas, of {", ".join(CHOICES)} (default: expression,pose)')
+    parser.add_argument('--take', type=options.parts, default=['expression', 'pose'], metavar='NAMES',
+                        help='what comes from the files, joined by commas, of '
+                        f'{", ".join(options.FILE_PARTS)} (default: expression,pose)')
     parser.add_argument('--seed', type=SEED, nargs='+', default=[], metavar='N', help='everything else from '
                         'this random face; several: each file with each of them, NAME_seedN.png (default: zeros)')
     options.add_model_options(parser)
-    options.add_output_options(parser, 'generate_images_mine')
+    options.add_drawing_options(options.add_output_options(parser, 'generate_images_mine'))
     return parser.parse_args()
 
 

@@ -343,12 +343,17 @@ class FaceGenerator:
 
     def images_from_dlatents(self, w, batch=8):
         """Pictures of w [N, num_layers, dlatent_size]: uint8 [N, H, W, 3]."""
+        return self.images_and_health_from_dlatents(w, batch)[0]
+
+    def images_and_health_from_dlatents(self, w, batch=8):
+        """`images_from_dlatents`, and for each whether all its values were finite: bool [N]. NaN becomes black."""
         w = np.asarray(w, np.float32)
         if w.ndim != 3 or w.shape[1:] != (self.num_layers, self.dlatent_size):
             raise UserError(f'w of shape {list(w.shape)}: {self.path} takes [N, {self.num_layers}, '
                             f'{self.dlatent_size}]')
-        return np.concatenate([self.session.run(self._images, {self._w_truncated: w[i:i + batch]})
-                               for i in range(0, len(w), batch)])
+        parts = [self.session.run([self._images, self._finite], {self._w_truncated: w[i:i + batch]})
+                 for i in range(0, len(w), batch)]
+        return [np.concatenate(part) for part in zip(*parts)]
 
     def _run(self, tensors, coeffs, rate, batch):
         """`tensors` for all coefficients, `batch` at a time."""
@@ -520,6 +525,7 @@ def subject_jobs(faces, subjects, has):
 def generate(faces, jobs, folder, total, rate=RATE, batch=8):
     """Make the pictures of `jobs` (iterable of Job) with a FaceGenerator and put them into an ImageFolder.
 
+    A PhotoEditor serves as well; then each Job's face is an Edit.
     total: number of jobs, for the bar. Returns the number of pictures that hold NaN. Warns once on stderr when the
     first pictures look broken, and goes on.
     """

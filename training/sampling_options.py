@@ -1,4 +1,4 @@
-"""Options that both sampling scripts share; checked before TensorFlow is loaded, one line for each mistake."""
+"""Options that the scripts which draw faces share; checked before TensorFlow is loaded, one line for each mistake."""
 
 import argparse
 import os
@@ -8,12 +8,14 @@ from PIL import Image
 
 from dnnlib.options import real, whole
 from dnnlib.util import PRECISION_HELP, PRECISIONS, UserError
+from renderer.factors import FACTOR_CHOICES
 from training import grids
-from training.faces import FILE_KINDS
+from training.faces import FILE_KINDS, PARTS, part_name
 
 RATE = 0.7                  # of truncation: 1 leaves w alone, 0 gives everybody the average identity
 GRID_PIXELS = 64 * 10 ** 6  # contact sheets beyond this are cut
 GRID_NAME = 'grid.png'
+FILE_PARTS = [part for part in PARTS if part != 'noise']
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,15 +46,12 @@ def add_model_options(parser):
 
 
 def add_output_options(parser, outdir):
-    """--outdir, --rate, --batch, --precision, --overwrite, --save_coeffs and the contact sheet's."""
+    """--outdir, --batch, --overwrite, --save_coeffs and the contact sheet's. Returns their group."""
     group = parser.add_argument_group('pictures')
     group.add_argument('--outdir', metavar='DIR', default=outdir, help='folder of the pictures, from where you are '
                        '(default: %(default)s)')
-    group.add_argument('--rate', type=real(0, 1), default=RATE, metavar='R', help='truncation of identity: 1 '
-                       'none, 0 everybody alike (default: %(default)s)')
     group.add_argument('--batch', type=whole(1), default=8, metavar='N', help='pictures at a time; changes the '
                        'speed, not the pictures (default: %(default)s)')
-    group.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
     group.add_argument('--save_coeffs', choices=FILE_KINDS, help='also write the numbers of each picture beside it: '
                        'coeff (257), noise, z (default: off)')
     group.add_argument('--overwrite', action='store_true', help='make existing pictures again (default: they are kept, '
@@ -62,6 +61,36 @@ def add_output_options(parser, outdir):
                        'to at least 128 pixels)')
     group.add_argument('--grid_filter', choices=['nearest', 'bicubic'], default='bicubic', help='how to enlarge them '
                        '(default: %(default)s)')
+    return group
+
+
+def add_drawing_options(group):
+    """--rate and --precision, of pictures that are drawn from coefficients."""
+    group.add_argument('--rate', type=real(0, 1), default=RATE, metavar='R', help='truncation of identity: 1 '
+                       'none, 0 everybody alike (default: %(default)s)')
+    group.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
+
+
+def factor(text):
+    """'pose' or '3' -> 3, the number of what moves (renderer.factors.FACTOR_CHOICES)."""
+    words = [word for word, _ in FACTOR_CHOICES]
+    if text.isdigit() and int(text) < len(words):
+        return int(text)
+    if text in words:
+        return words.index(text)
+    raise argparse.ArgumentTypeError(
+        f'{text!r} is unknown: expected ' + ', '.join(f'{i} or {word}' for i, word in enumerate(words)))
+
+
+def parts(text):
+    """'pose,exp' -> ['expression', 'pose']: parts of a face that come from a file, without the noise vector."""
+    try:
+        words = [part_name(word.strip()) for word in text.split(',')]
+    except UserError:
+        words = ['noise']
+    if 'noise' in words:
+        raise argparse.ArgumentTypeError(f'{text!r}: expected names joined by commas, of {", ".join(FILE_PARTS)}')
+    return sorted(set(words), key=FILE_PARTS.index)
 
 
 def check_files(args):
