@@ -22,7 +22,7 @@ TINY = dict(
     total_kimg=0.128, stage2_kimg=0.064, full_resolution=16, grid=[3, 2], discriminator=dict(fmap_base=64, fmap_max=8),
     generator=dict(fmap_base=64, fmap_max=8, dlatent_size=16, mapping_fmaps=16, mapping_layers=2, mapping_lrmul=1.0))
 SMALLER = [('--count 20000', '--count 24 --size 128'), ('--epochs 80', '--epochs 2'), ('demo64', 'tiny'),
-           ('--config tiny', '--config tiny.json'), ('--snapshot 870 --kimg 870', '--snapshot 0 --kimg 0.128'),
+           ('--config tiny', '--config tiny.json'), ('--snapshot 700 --kimg 700', '--snapshot 0 --kimg 0.128'),
            ('--factor pose --grid', '--factor pose --grid --subject 2 --variation 2'),
            (r'(run_metrics.py.*)', r'\1 --subjects 2 --variations 3')]
 
