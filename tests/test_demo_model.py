@@ -39,5 +39,5 @@ def test_faces_follow_light_pose_and_expression(tmp_path):
     """An untrained generator has slopes about 0."""
     options = metric_base.Options(model=MODEL, subjects=6, variations=4, cache=str(tmp_path))
     slopes = {result['factor']: result['value'] for result in metric_base.measure({'slope': True}, options)}
-    assert slopes['lighting'] > 0.8 and slopes['pose'] > 0.4 and slopes['identity'] > 0.4
-    assert slopes['expression'] > 0.25
+    assert slopes['lighting'] > 0.8 and slopes['pose'] > 0.5 and slopes['identity'] > 0.6
+    assert slopes['expression'] > 0.35
