@@ -20,7 +20,7 @@ ROWS = {        # longest matching prefix decides; rows as in the table
     'training.objectives': 5, 'training.editing': 5, 'metrics': 5,
     'synthetic.experts': 5, 'synthetic.embed': 5, 'synthetic.expert_lessons': 5, 'synthetic.expert_photos': 5,
     'training.evaluation': 6, 'training.towers': 6, 'training.training_loop': 6,
-    'vae.demo': 7, 'benchmarks': 7, 'benchmarks.face': 6, 'benchmarks.common': 0,
+    'vae.demo': 7, 'benchmarks': 7, 'benchmarks.face': 6, 'benchmarks.sampling': 6, 'benchmarks.common': 0,
 }
 
 def _modules():
