@@ -8,6 +8,7 @@ it what shall change. Only edit pictures of people who agree to it, and say that
 import hashlib
 import os
 import sys
+from collections import namedtuple
 
 import numpy as np
 
@@ -25,6 +26,9 @@ EXAMPLES = '''examples:
 REDRAWN = 'redrawn'         # suffixes of picture names
 ORIGINAL = 'photo'
 
+# A Face that lends the photos its `parts`; suffix: of picture names; since: when its file was written, 0: random.
+Lender = namedtuple('Lender', 'suffix face parts since')
+
 
 def _parse():
     parser = options.Parser(description=__doc__, epilog=EXAMPLES,
@@ -32,8 +36,7 @@ def _parse():
     parser.add_argument('--input', metavar='DIR', default='data', help='folder with img/ and coeff/, from where you '
                         'are (default: %(default)s)')
     parser.add_argument('--factor', type=options.factor, default=0, help='what random faces lend the photos: '
-                        + ', '.join(f'{i} {word}' for i, (word, _) in enumerate(FACTOR_CHOICES))
-                        + '; number or word (default: %(default)s)')
+                        f'{options.FACTORS_HELP} (default: %(default)s)')
     parser.add_argument('--variation', type=whole(1), default=5, metavar='N',
                         help='how many random faces, the same for all photos (default: %(default)s)')
     parser.add_argument('--seed', type=SEED, default=1, metavar='N', help='of these (default: %(default)s)')
@@ -43,16 +46,16 @@ def _parse():
                         help='what comes from the references, joined by commas, of '
                         f'{", ".join(options.FILE_PARTS)} (default: expression,pose,lighting)')
     _add_search_options(parser.add_argument_group('embedding'))
-    options.add_model_options(parser)
+    options.add_model_options(parser, truncates=False)
     options.add_output_options(parser, 'edit_images')
     return parser.parse_args()
 
 
 def _add_search_options(group):
-    group.add_argument('--steps', type=whole(8), default=400, metavar='N', help='of the search for each batch of '
-                       'photos (default: %(default)s)')
-    group.add_argument('--w_id', type=real(0), default=0.5, metavar='W', help='weight of the identity network in it; '
-                       '0 does without that network (default: %(default)s)')
+    group.add_argument('--steps', type=whole(8), default=options.STEPS, metavar='N',
+                       help='of the search for each batch of photos (default: %(default)s)')
+    group.add_argument('--w_id', type=real(0), default=options.W_ID, metavar='W',
+                       help='weight of the identity network in it; 0 does without that network (default: %(default)s)')
     group.add_argument('--experts', metavar='PATH', help='table of perception networks: experts.json or its folder '
                        '(default: the world\'s)')
     group.add_argument('--embedded', metavar='DIR', help='where embeddings are kept (default: embedded/ in --input)')
@@ -64,10 +67,12 @@ def find_photos(folder):
     """{name: (picture, coefficient file)} in a folder that preprocess_data.py made, sorted. UserError: there are none.
     """
     from preprocess import photos, pipeline
-    names = [os.path.splitext(name)[0] for name in photos.list_photos(os.path.join(folder, 'img'))]
-    if not names:
-        raise UserError(f'--input {folder}: no pictures in its folder img; expected what preprocess_data.py makes')
-    return {name: (pipeline.image_path(folder, name), pipeline.coeff_path(folder, name)) for name in sorted(names)}
+    names = [os.path.splitext(name) for name in photos.list_photos(os.path.join(folder, 'img'))]
+    found = {name: (pipeline.image_path(folder, name), pipeline.coeff_path(folder, name))
+             for name, ending in names if ending == '.png'}
+    if not found:
+        raise UserError(f'--input {folder}: no .png pictures in its folder img; expected what preprocess_data.py makes')
+    return found
 
 
 def find_references(paths):
@@ -75,7 +80,8 @@ def find_references(paths):
     found = {}
     for path in paths:
         inside = sorted(os.listdir(path)) if os.path.isdir(path) else []
-        files = [os.path.join(path, name) for name in inside if name.endswith(('.mat', '.npz'))] or [path]
+        files = [os.path.join(path, name) for name in inside
+                 if name.lower().endswith(('.mat', '.npz')) and not name.startswith('.')] or [path]
         for file in files:
             name = os.path.splitext(os.path.basename(file))[0]
             if not os.path.isfile(file):
@@ -87,16 +93,16 @@ def find_references(paths):
     return found
 
 
-def lenders(args, faces):
-    """[(suffix of picture names, Face that lends, names of the parts it lends)]. UserError for broken references."""
+def make_lenders(args, references, faces):
+    """[Lender], of the references if there are any, else random. UserError for broken references."""
     from training import sampling
     from training.faces import Face
-    if args.reference:
-        return [(f'as_{name}', Face.load(path, faces.noise_dim), args.take)
-                for name, path in find_references(args.reference).items()]
+    if references:
+        return [Lender(f'as_{name}', Face.load(path, faces.noise_dim), args.take, os.path.getmtime(path))
+                for name, path in references.items()]
     subject = next(sampling.draw_subjects(args.seed, 1, args.variation, args.factor, faces.noise_dim))
     parts = [BY_NAME[name].word for name in FACTOR_CHOICES[args.factor][1]]
-    return [(f'{i:02d}', face, parts) for i, face in enumerate(faces.subject_faces([subject])[0])]
+    return [Lender(f'{i:02d}', face, parts, 0) for i, face in enumerate(faces.subject_faces([subject])[0])]
 
 
 def read_photos(args, files, faces, made_of):
@@ -142,55 +148,73 @@ def _make_folder(args, faces, names):
     settings = dict(faces.identify(), factor=FACTOR_CHOICES[args.factor][0], seed=args.seed, steps=args.steps,
                     w_id=args.w_id)
     if args.reference:
-        settings.update(factor=None, seed=None, take=args.take)
+        settings.update(factor=None, seed=None, take=args.take, reference=[os.path.abspath(x) for x in args.reference])
     return ImageFolder(args.outdir, settings, belongs=lambda name: name in names, coeffs=args.save_coeffs,
                        overwrite=args.overwrite)
 
 
-def make_jobs(photos, embeddings, lent):
-    """Yield the sampling.Job of each picture: the photo redrawn, then one for each lender."""
+def make_jobs(photos, embeddings, lenders, has):
+    """The sampling.Jobs of the pictures that are not there yet: of each photo itself, redrawn, and one for each Lender.
+
+    has: (picture name, time) -> bool, whether it is there and no older.
+    """
     from training import editing, sampling
+    jobs = []
     for photo in photos:
-        embedding = embeddings[photo.name]
-        yield sampling.Job(f'{photo.name}_{REDRAWN}', editing.Edit(embedding, embedding.face))
-        for suffix, face, parts in lent:
-            yield sampling.Job(f'{photo.name}_{suffix}',
-                               editing.Edit(embedding, embedding.face.transfer(face, *parts)))
+        embedding, embedded = embeddings[photo.name], os.path.getmtime(photo.path)
+        faces = [(REDRAWN, embedding.face, 0)]
+        faces += [(suffix, embedding.face.transfer(face, *parts), since) for suffix, face, parts, since in lenders]
+        jobs += [sampling.Job(f'{photo.name}_{suffix}', editing.Edit(embedding, face))
+                 for suffix, face, since in faces if not has(f'{photo.name}_{suffix}', max(since, embedded))]
+    return jobs
+
+
+def embed(args, editor, photos, skipped, batch):
+    """{name: Embedding}; photos that cannot be embedded are moved to `skipped`. UserError when none is left."""
+    from training import editing
+    embeddings = editing.embed_photos(editor, photos, args.steps, batch)
+    skipped.update((name, f'{name}: its search ended in NaN or infinity')
+                   for name, embedding in embeddings.items() if not embedding)
+    photos[:] = [photo for photo in photos if embeddings[photo.name]]
+    _check_any_left(args, photos, skipped)
+    return embeddings
+
+
+def _check_any_left(args, photos, skipped):
+    if not photos:
+        raise UserError(f'--input {args.input}: none of {len(skipped)} photos can be used; the first: '
+                        f'{next(iter(skipped.values()))}')
 
 
 def main():
     """Options and files -> training.editing, training.sampling.generate."""
     args = _parse()
     options.check_files(args)
-    files = find_photos(args.input)
-    find_references(args.reference)
+    files, references = find_photos(args.input), find_references(args.reference)
     from training import editing, sampling
 
-    batch = min(args.batch, len(files))
-    with sampling.FaceGenerator(args.model, args.vae_weights, args.average_w) as faces:
+    with sampling.FaceGenerator(args.model, args.vae_weights) as faces:
         specs = _experts(args, faces)
-        lent = lenders(args, faces)
-        columns = [ORIGINAL, REDRAWN] + [suffix for suffix, _, _ in lent]
+        lenders = make_lenders(args, references, faces)
+        columns = [ORIGINAL, REDRAWN] + [lender.suffix for lender in lenders]
         made_of = [faces.identify()['model'], args.steps, args.w_id, specs['id'].weights if args.w_id else '']
         photos, skipped = read_photos(args, files, faces, made_of)
-        if not photos:
-            raise UserError(f'--input {args.input}: none of {len(files)} photos can be used; the first: '
-                            f'{next(iter(skipped.values()))}')
-        rows = [[f'{photo.name}_{column}' for column in columns] for photo in photos]
-        folder = _make_folder(args, faces, {name for row in rows for name in row})
+        _check_any_left(args, photos, skipped)
+        folder = _make_folder(args, faces, {f'{name}_{column}' for name in files for column in columns})
+        batch = min(args.batch, len(photos))
         editor = editing.PhotoEditor(faces, specs, args.w_id, batch)
-        embeddings = editing.embed_photos(editor, photos, args.steps, batch)
+        embeddings = embed(args, editor, photos, skipped, batch)
         for photo in photos:
             folder.save(f'{photo.name}_{ORIGINAL}', photo.picture, embeddings[photo.name].face)
-        jobs = make_jobs(photos, embeddings, lent)
-        broken = sampling.generate(editor, jobs, folder, len(photos) * (len(columns) - 1), batch=args.batch)
-    _report(args, rows, folder, [embeddings[photo.name] for photo in photos], skipped, broken)
+        jobs = make_jobs(photos, embeddings, lenders, folder.has)
+        broken = sampling.generate(editor, jobs, folder, len(jobs), batch=args.batch)
+    rows = [[f'{photo.name}_{column}' for column in columns] for photo in photos]
+    _report(args, rows, folder, [embeddings[photo.name].error for photo in photos], skipped, broken)
 
 
-def _report(args, rows, folder, embeddings, skipped, broken):
-    errors = np.array([embedding.error for embedding in embeddings])
+def _report(args, rows, folder, errors, skipped, broken):
     print(f'{len(rows)} photos, {len(rows[0]) - 2} edits of each: {folder.path}; redrawn they differ by '
-          f'{errors.mean():.1f} of 255 on average, {errors.max():.1f} at most')
+          f'{np.mean(errors):.1f} of 255 on average, {np.max(errors):.1f} at most')
     for reason in skipped.values():
         print(f'skipped {reason}', file=sys.stderr)
     if args.grid:

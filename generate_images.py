@@ -19,8 +19,7 @@ def _parse():
     parser = options.Parser(description=__doc__, epilog=EXAMPLES,
                             formatter_class=options.argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--factor', type=options.factor, default=0, help='what moves within a subject: '
-                        + ', '.join(f'{i} {word}' for i, (word, _) in enumerate(FACTOR_CHOICES))
-                        + '; number or word (default: %(default)s)')
+                        f'{options.FACTORS_HELP} (default: %(default)s)')
     parser.add_argument('--subject', type=whole(1), default=20, metavar='N',
                         help='number of subjects (default: %(default)s)')
     parser.add_argument('--variation', type=whole(1), default=5, metavar='N',

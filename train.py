@@ -51,7 +51,7 @@ def parse_options(arguments=None):
     group = parser.add_argument_group('training')
     add = group.add_argument
     add('--config', metavar='NAME', help=f'{", ".join(configs.CONFIGS)}, or a .json file of your own that says what '
-        'differs (default: ffhq256)')
+        'differs; with --resume anything but the networks may (default: ffhq256)')
     add('--stage', type=int, choices=(1, 2), help='1: fakes imitate their renders; 2: pairs of fakes are compared, too '
         '(default: 1)')
     add('--data_dir', metavar='DIR', help='TFRecords made by dataset_tool.py (default: that of --config, below '
@@ -215,9 +215,11 @@ def resume(given):
         raise UserError(f'--resume {given.resume}: {path} cannot be read ({error}); it is written when a run begins')
     if os.path.exists(os.path.join(run_dir, 'abort.txt')):
         raise UserError(f'--resume {given.resume}: remove {os.path.join(run_dir, "abort.txt")} first, it stops the run')
-    fixed = sorted(set(given) - set(CHANGEABLE) - set(WEIGHTS) - set(PARTS) - {'resume', 'dry_run'})
+    fixed = sorted(set(given) - set(CHANGEABLE) - set(WEIGHTS) - set(PARTS) - {'config', 'resume', 'dry_run'})
     if fixed:
         raise UserError(f'--resume keeps the options the run was started with: leave out --{", --".join(fixed)}')
+    if 'config' in given:
+        options.config = configs.replacement(given.config, options.config)
     _check_devices(given)
     if given.get('num_gpus'):
         options.cpu_devices = None

@@ -19,6 +19,7 @@ from renderer import factors  # noqa: E402
 SEED = 777              # photos that no training set holds
 TURN = 0.45             # radians
 FACE = np.s_[:, 12:52, 14:50]       # where faces are in pictures of 64 pixels
+SIZE = 64
 
 
 def _wishes(coeffs):
@@ -43,26 +44,27 @@ def _photographs(count, size):
     return photos, coeffs, truth
 
 
-def _quality(model, count, steps):
-    """Rows for the table, and seconds of the search for one photo."""
+def differences(model, count, steps):
+    """Mean difference from the truth, of 255: ({word: (of the edited photo, of the photo left as it is)}, seconds).
+
+    `redrawn` is among the words: the whole picture, nothing changed. seconds: of the search, for one photo.
+    """
     from training import editing
     from training.faces import Face
     from training.sampling import FaceGenerator
     from training.worlds import of_model
     with FaceGenerator(model) as faces:
-        photos, coeffs, truth = _photographs(count, faces.resolution)
+        photos, coeffs, truth = _photographs(count, SIZE)
         editor = editing.PhotoEditor(faces, of_model(model).expert_specs(), batch=count)
         start = time.perf_counter()
         found = editor.embed(photos, list(coeffs), steps)
         seconds = (time.perf_counter() - start) / count
-        rows = [['edit', 'redrawn and edited', 'photo left as it is'],
-                ['none', f'{np.mean([embedding.error for embedding in found]):.1f}', '0']]
+        results = {'redrawn': (np.mean([embedding.error for embedding in found]), 0.0)}
         for word, wish in _wishes(coeffs).items():
             wanted = [Face(np.concatenate([row[:factors.NUM_COEFFS], np.zeros(faces.noise_dim)])) for row in wish]
             edited = editor.images([editing.Edit(*pair) for pair in zip(found, wanted)])
-            rows.append([word] + [f'{np.abs(x[FACE].astype(float) - truth[word][FACE]).mean():.1f}'
-                                  for x in (edited, photos)])
-    return rows, seconds
+            results[word] = tuple(np.abs(x[FACE].astype(float) - truth[word][FACE]).mean() for x in (edited, photos))
+    return results, seconds
 
 
 def _step_time(resolution, batch):
@@ -94,9 +96,10 @@ def main():
     from dnnlib.tflib.compat import VERSION
 
     print(machine_line() + f', TensorFlow {VERSION[0]}.{VERSION[1]}')
-    rows, seconds = _quality(args.model, args.photos, args.steps)
+    results, seconds = differences(args.model, args.photos, args.steps)
     print(f'\nmean difference from the true photo of the face, of 255; {args.photos} photos, {args.steps} steps')
-    print(table(rows))
+    print(table([['', 'edited', 'photo left as it is']]
+                + [[word, f'{edited:.1f}', f'{left:.1f}'] for word, (edited, left) in results.items()]))
     print(f'\nsearch: {seconds:.1f} s a photo')
     print(f'search at {args.resolution} x {args.resolution}, batch 4: '
           f'{milliseconds(_step_time(args.resolution, 4))} a step and photo')

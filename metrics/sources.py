@@ -28,18 +28,12 @@ class GeneratorSource:
         self.title, self.resolution, self.noise_dim = faces.path, faces.resolution, faces.noise_dim
         self.decode = faces.decode
         with faces.graph.as_default(), faces.session.as_default():
-            self._lod = float(faces.Gs.components.synthesis.get_var('lod'))
+            lod = float(faces.Gs.components.synthesis.get_var('lod'))
             self._w = tf.placeholder(tf.float32, [None, faces.num_layers, faces.dlatent_size])
             self._seed = tf.placeholder(tf.int64, [2])
-        self.active = self.resolution >> int(np.floor(self._lod))
+        self.active = self.resolution >> int(np.floor(lod))
         self.facts = dict(faces.identify(), kind='generator')
         self._fresh = self._float = None        # built when first asked for
-
-    def _synthesis(self, **noise):
-        """Pictures [N, 3, R, R] of the placeholder w, with these options about noise."""
-        structure = 'fixed' if self._lod <= 0 else 'auto'
-        with self._faces.graph.as_default(), self._faces.session.as_default():
-            return self._faces.Gs.components.synthesis.get_output_for(self._w, structure=structure, **noise)
 
     def prepare(self, rate):
         """Load the VAEs and, unless rate is 1, the average of w, so that what is wrong with them is said first."""
@@ -55,7 +49,7 @@ class GeneratorSource:
             self._check(finite.all())
             return pictures
         if self._fresh is None:
-            x = self._synthesis(randomize_noise=True, noise_seed=self._seed)
+            x = self._faces.synthesize(self._w, randomize_noise=True, noise_seed=self._seed)
             with self._faces.graph.as_default():
                 # floor(127.5 x + 128), as the released system's own FID; what is not finite stays so until it is found.
                 rounded = images.clip_255(tf.floor(x * 127.5 + 128.0))
@@ -79,7 +73,7 @@ class GeneratorSource:
         UserError when a picture is not finite.
         """
         if self._float is None:
-            x = self._synthesis(randomize_noise=False)
+            x = self._faces.synthesize(self._w, randomize_noise=False)
             with self._faces.graph.as_default():
                 self._float = images.nchw_to_nhwc(images.to_255(x))
         pictures = self._faces.session.run(self._float, {self._w: w})

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import config
+from benchmarks.editing import differences
 from dnnlib.util import UserError
 from preprocess import pipeline
 from preprocess import world as data_world
@@ -14,7 +15,6 @@ from renderer import coefficient_files, factors
 from tests.common import assert_close
 from tests.test_generate_images import here, pictures, run_script, write_small_world  # noqa: F401  here: a fixture
 from training import editing
-from training.faces import Face
 from training.sampling import FaceGenerator
 
 SCRIPT = os.path.join(config.ROOT, 'edit_images.py')
@@ -92,8 +92,22 @@ def test_wrong_photos_are_refused(embedded):
     for wrong in (photos.astype(np.float32), photos[:, :4], photos[:0], np.concatenate([photos, photos])):
         with pytest.raises(UserError, match='were expected'):
             editor.embed(wrong, estimates, STEPS)
+    with pytest.raises(UserError, match='as many as photos'):
+        editor.embed(photos, estimates[:2], STEPS)
     with pytest.raises(UserError, match='square'):
         editing.fit_photo(np.zeros([10, 12, 3], np.uint8), 8)
+
+
+def test_a_search_that_fails_costs_one_photo(embedded, tmp_path, monkeypatch):
+    faces, editor, photos, estimates, _ = embedded
+    wild = [estimates[0], estimates[1].copy(), estimates[2]]
+    wild[1].coeffs[:] = np.float32(3e38)
+    found = editor.embed(photos, wild, 8)
+    assert found[1] is None and found[0] and found[2]
+    listed = [editing.Photo(name, photo, face, str(tmp_path / f'{name}.npz'), '')
+              for name, photo, face in zip('abc', photos, wild)]
+    assert editing.embed_photos(editor, listed, 8)['b'] is None
+    assert sorted(os.listdir(str(tmp_path))) == ['a.npz', 'c.npz']
 
 
 def test_photos_get_the_generators_size():
@@ -167,6 +181,23 @@ def test_embeddings_are_searched_for_once(world, photos, capsys):
     assert first['b'] == os.stat('data/embedded/b.npz').st_mtime_ns
 
 
+def test_pictures_are_kept_until_what_they_show_changes(world, photos, capsys):
+    command = ['--reference', 'data/coeff/b.mat', '--take', 'pose']
+    _run(world, capsys, *command)
+    old = {name: 1 for name in ('a_as_b', 'a_redrawn')}
+    for name in old:
+        old[name] = os.stat(f'edit_images/{name}.png').st_mtime_ns
+    _run(world, capsys, *command)
+    assert old == {name: os.stat(f'edit_images/{name}.png').st_mtime_ns for name in old}
+    os.remove('edit_images/a_redrawn.png')
+    later = os.path.getmtime('data/coeff/b.mat') + 1000
+    os.utime('data/coeff/b.mat', (later, later))
+    _run(world, capsys, *command)
+    assert all(os.stat(f'edit_images/{name}.png').st_mtime_ns > old[name] for name in old)
+    code, _, err = _run(world, capsys, '--reference', 'data/coeff/a.mat', '--take', 'pose')
+    assert code == 1 and 'reference' in err
+
+
 def test_bad_photos_are_skipped_and_named(world, photos, capsys):
     with open('data/img/broken.png', 'w') as file:
         file.write('nothing')
@@ -207,26 +238,8 @@ def test_missing_networks_and_mixed_worlds(world, photos, capsys, monkeypatch):
 # The truth: photos of the synthetic world can be taken again with another pose or light
 
 def test_edits_come_nearer_to_the_true_photo():
-    from synthetic import face_model, prior  # noqa: F401
-    from synthetic.photos import Photographer
-    from training.worlds import of_model
-    coeffs, scenes, _ = (list(x) for x in zip(*[prior.draw(777, i, False) for i in range(4)]))
-    wishes = {'pose': np.stack(coeffs), 'lighting': np.stack(coeffs)}
-    wishes['pose'][:, factors.ANGLES.start + 1] -= 0.5 * np.sign(np.stack(coeffs)[:, factors.ANGLES.start + 1])
-    wishes['lighting'][:, factors.LIGHTING] = np.roll(np.stack(coeffs)[:, factors.LIGHTING], 1, axis=0)
-    photographer = Photographer(64)
-    taken = photographer.draw(coeffs, scenes)[0]
-    truth = {name: photographer.draw(wish, scenes)[0] for name, wish in wishes.items()}
-    photographer.close()
-    with FaceGenerator(DEMO) as faces:
-        editor = editing.PhotoEditor(faces, of_model(DEMO).expert_specs(), batch=4)
-        found = editor.embed(taken, [row[:factors.NUM_COEFFS] for row in coeffs], steps=120)
-        assert np.mean([embedding.error for embedding in found]) < 16
-        assert np.mean([embedding.likeness for embedding in found]) > 0.9
-        for name, wish in wishes.items():
-            edited = editor.images([editing.Edit(embedding, Face(np.concatenate([row[:factors.NUM_COEFFS],
-                                                                                 np.zeros(faces.noise_dim)])))
-                                    for embedding, row in zip(found, wish)])
-            face = np.s_[:, 12:52, 14:50]
-            error, unedited = (np.abs(x[face].astype(float) - truth[name][face]).mean() for x in (edited, taken))
-            assert error < 0.85 * unedited, name
+    results, _ = differences(DEMO, count=4, steps=120)
+    assert results['redrawn'][0] < 16
+    for word in ('pose', 'lighting'):
+        edited, left_as_it_is = results[word]
+        assert edited < 0.85 * left_as_it_is, word

@@ -213,6 +213,12 @@ def test_resume_takes_the_options_of_the_run(place, whole):
         assert options.config == configs.load(os.path.join(place.folder, 'tiny.json'))
 
 
+def test_resume_takes_another_configuration(place, whole):
+    slower = write_config(os.path.join(place.folder, 'slower.json'), learning_rate=0.0001)
+    options, _ = train.resume(train.parse_options(['--resume', whole[0], '--config', slower]))
+    assert options.config == EasyDict(configs.load(os.path.join(place.folder, 'tiny.json')), learning_rate=0.0001)
+
+
 def _run_with(folder, name, checkpoint=True, **options):
     """A run's directory as resuming looks at it."""
     run_dir = os.path.join(str(folder), name)
@@ -302,7 +308,8 @@ def test_dry_run_checks_the_precision(place, monkeypatch):
 @pytest.mark.parametrize('arguments,message', [
     (['--resume', 'latest', '--result_dir', 'EMPTY'], 'no run in'),
     (['--resume', 'EMPTY'], 'submit_config.json cannot be read'),
-    (['--resume', 'RUN', '--seed', '3', '--config', 'demo64'], 'leave out --config, --seed'),
+    (['--resume', 'RUN', '--seed', '3', '--noise_dim', '4'], 'leave out --noise_dim, --seed'),
+    (['--resume', 'RUN', '--config', 'ffhq256'], 'a run keeps its "resolution"; expected 16, not 256'),
 ])
 def test_resume_refuses(tmp_path, whole, arguments, message):
     arguments = [{'EMPTY': str(tmp_path), 'RUN': whole[0]}.get(x, x) for x in arguments]

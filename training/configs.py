@@ -46,7 +46,7 @@ FFHQ256 = dict(
     l1_resolution=32, w_l1=20.0, w_l1_above=0.0, full_resolution=64, r1_gamma=10.0,
 )
 
-# The small synthetic world, some seven hours on two cores.
+# The small synthetic world, some seven hours on two cores with --precision bfloat16.
 DEMO64 = dict(
     FFHQ256,
     data_dir='demo64', resolution=64,
@@ -59,6 +59,9 @@ DEMO64 = dict(
     tick_kimg=10, tick_kimg_dict={}, snapshot_ticks=5,
     w_l1_above=5.0, full_resolution=32, r1_gamma=1.0,
 )
+
+# What a run keeps when --resume --config brings another configuration: networks, and the pictures it shows.
+KEPT = ('resolution', 'generator', 'discriminator', 'unit_coefficients', 'grid')
 
 CONFIGS = {'ffhq256': FFHQ256, 'demo64': DEMO64}
 
@@ -82,6 +85,19 @@ def load(name):
     config_rules.refuse_unknown(content, config_rules.RULES, name)
     own = EasyDict(CONFIGS[base], **_with_numbers(content), name=os.path.splitext(os.path.basename(name))[0])
     return config_rules.check(own, name)
+
+
+def replacement(name, config):
+    """The configuration called `name` for a run that began with `config`: learning rates, losses, ticks may differ.
+
+    UserError where it asks for other networks or pictures than the run has.
+    """
+    new = load(name)
+    for key in KEPT:
+        if new[key] != config[key]:
+            raise UserError(f'--config {name}: a run keeps its "{key}"; expected {json.dumps(config[key])}, '
+                            f'not {json.dumps(new[key])}')
+    return EasyDict(new, name=config.name)
 
 
 def _read(path):

@@ -23,9 +23,8 @@ from dnnlib.util import UserError, atomic_path, pace
 from renderer import coefficient_files, factors
 from training.faces import Face
 from training.perception import Experts
+from training.sampling_options import STEPS, W_ID
 
-STEPS = 400             # of the search for one batch
-W_ID = 0.5              # of the identity term; pixels weigh 1 at each size
 _NOISE_SHARE = 0.25     # of the steps, at the beginning, which move only the noise vector
 _W_OFFSET = 0.05        # mean square of the offset of w, in units of w's spread: freer ones copy better, obey less
 _W_NOISE = 0.01         # mean square of the noise vector, which is N(0, 1) in training
@@ -61,11 +60,8 @@ class Embedding:
 
     def save(self, path, tag=''):
         """Write an .npz file. tag: what the embedding was made of, see `load`."""
-        recon = np.zeros(factors.NUM_RECON, np.float32)
-        recon[:factors.NUM_COEFFS] = self.face.coeffs[:factors.NUM_COEFFS]
         with atomic_path(path) as temporary:
-            np.savez(temporary, coeff=recon, noise=self.face.noise, w=self.w, error=self.error,
-                     likeness=self.likeness, tag=tag)
+            np.savez(temporary, w=self.w, error=self.error, likeness=self.likeness, tag=tag, **self.face.arrays())
 
     @classmethod
     def load(cls, path, tag=None):
@@ -76,7 +72,7 @@ class Embedding:
                 return None
             w = coefficient_files.numbers(arrays, 'w', None, path).reshape(np.shape(arrays['w']))
             return cls(Face.load(path), w, arrays['error'], arrays['likeness'])
-        except (UserError, KeyError):       # damaged, or another program's: it is made again
+        except (UserError, KeyError, TypeError, ValueError):        # damaged, or another program's: it is made again
             return None
 
 
@@ -93,24 +89,25 @@ class PhotoEditor:
 
     faces: FaceGenerator; the search is built into its graph. specs: of the perception networks (perception.Experts),
     of which the identity network is used; w_id 0 does without. batch: photos searched for together.
-    UserError when the network's weights are missing.
     """
 
     def __init__(self, faces, specs=None, w_id=W_ID, batch=4):
-        self._faces, self._batch, self._w_id = faces, batch, w_id
-        with faces.graph.as_default(), faces.session.as_default():
-            self._experts = Experts(specs, names=('id',)) if w_id else None
-            self._build()
-            if self._experts:
-                self._experts.restore()
+        self._faces, self._specs, self._w_id, self._batch = faces, specs, w_id, batch
+        self._searches = None           # built when first asked for: drawing what is embedded already needs none
 
     # ---- the search
 
     def _build(self):
+        """The graph of the search, its networks' weights loaded."""
+        with self._faces.graph.as_default(), self._faces.session.as_default():
+            self._experts = Experts(self._specs, names=('id',)) if self._w_id else None
+            self._build_pictures()
+            if self._experts:
+                self._experts.restore()
+
+    def _build_pictures(self):
         """Variables: noise vector and offset of w; everything else is fed."""
-        faces, batch = self._faces, self._batch
-        mapping, synthesis = faces.Gs.components.mapping, faces.Gs.components.synthesis
-        size = faces.resolution
+        faces, batch, size = self._faces, self._batch, self._faces.resolution
         self._photos_in = tf.placeholder(tf.uint8, [batch, size, size, 3])
         self._coeffs_in = tf.placeholder(tf.float32, [batch, factors.NUM_COEFFS])
         self._rate_in = tf.placeholder(tf.float32, [])
@@ -119,9 +116,8 @@ class PhotoEditor:
             self._offset = tf.Variable(tf.zeros([batch, faces.num_layers, faces.dlatent_size]), trainable=False)
         coeffs = tf.concat([self._coeffs_in, self._noise], axis=1)
         offset = self._offset * self._spread_of_w()
-        self._w = mapping.get_output_for(coeffs, None) + offset                 # [batch, num_layers, dlatent_size]
-        structure = 'fixed' if synthesis.get_var('lod') <= 0 else 'auto'
-        fakes = synthesis.get_output_for(self._w, randomize_noise=False, structure=structure)
+        self._w = faces.Gs.components.mapping.get_output_for(coeffs, None) + offset     # [batch, layers, dlatent_size]
+        fakes = faces.synthesize(self._w, randomize_noise=False)
         photos = image_ops.from_255(image_ops.nhwc_to_nchw(tf.cast(self._photos_in, tf.float32)))
         self._build_losses(photos, fakes)
 
@@ -155,8 +151,10 @@ class PhotoEditor:
     def embed(self, photos, faces, steps=STEPS, progress=None):
         """Embeddings of up to `batch` photos; a search of `steps` steps from the coefficients' own picture.
 
+        None in place of those that end in NaN or infinity.
         photos: uint8 [N, R, R, 3] RGB, R the generator's resolution; faces: list of N Faces, or arrays [254], the
-        reconstruction network's estimates. progress: called after each step. UserError on wrong sizes.
+        reconstruction network's estimates. progress: called after each step. UserError on wrong sizes, and when the
+        identity network's weights are missing.
         """
         photos, count = np.asarray(photos), len(photos)
         size = self._faces.resolution
@@ -164,6 +162,10 @@ class PhotoEditor:
             raise UserError(f'photos: 1 to {self._batch} of [{size}, {size}, 3] uint8 were expected, '
                             f'{photos.dtype} {list(photos.shape)} given')
         rows = [face.coeffs if isinstance(face, Face) else np.asarray(face, np.float32) for face in faces]
+        if [len(row) >= factors.NUM_COEFFS for row in rows] != [True] * count:
+            raise UserError(f'faces: {count}, as many as photos, of {factors.NUM_COEFFS} numbers or more were expected')
+        if self._searches is None:
+            self._build()
         full = np.minimum(np.arange(self._batch), count - 1)        # the last photo fills a batch
         feed = {self._photos_in: photos[full],
                 self._coeffs_in: np.stack([row[:factors.NUM_COEFFS] for row in rows])[full]}
@@ -178,6 +180,7 @@ class PhotoEditor:
                     progress()
         found = session.run([self._noise, self._w, self._error, self._likeness], feed)
         return [Embedding(Face(np.concatenate([row[:factors.NUM_COEFFS], noise])), w, error, likeness)
+                if np.isfinite(noise).all() and np.isfinite(w).all() and np.isfinite(error) else None
                 for row, noise, w, error, likeness in zip(rows, *found)]
 
     # ---- pictures
@@ -222,6 +225,7 @@ Photo = namedtuple('Photo', 'name picture face path tag')     # what is to be em
 def embed_photos(editor, photos, steps=STEPS, batch=4):
     """Embeddings of Photos, {name: Embedding}: those on disk, and the others searched for and written.
 
+    None for those whose search ends in NaN or infinity.
     Batch by batch, with a bar: what is written is not done again after an interruption.
     """
     found = {photo.name: Embedding.load(photo.path, photo.tag) for photo in photos}
@@ -233,6 +237,7 @@ def embed_photos(editor, photos, steps=STEPS, batch=4):
             embeddings = editor.embed(np.stack([photo.picture for photo in group]), [photo.face for photo in group],
                                       steps, bar.update)
             for photo, embedding in zip(group, embeddings):
-                embedding.save(photo.path, photo.tag)
                 found[photo.name] = embedding
+                if embedding:
+                    embedding.save(photo.path, photo.tag)
     return found

@@ -96,13 +96,18 @@ class Face:
         """A new Face on the straight line from this one (t = 0) to `other` (t = 1)."""
         return Face(self.coeffs + (other.coeffs - self.coeffs) * np.float32(t))
 
-    def save(self, path):
-        """Write `coeff` [257] (translation zero), `noise` and, if known, `z` [179] as .npz or .mat (then [1, n])."""
+    def arrays(self):
+        """What files hold of a face, by name: `coeff` [257] (translation zero), `noise` and, if known, `z` [179]."""
         recon = np.zeros(factors.NUM_RECON, np.float32)
         recon[:factors.NUM_COEFFS] = self.coeffs[:factors.NUM_COEFFS]
         arrays = {'coeff': recon, 'noise': self.noise}
         if self.latents is not None:
             arrays['z'] = np.asarray(self.latents, np.float32)
+        return arrays
+
+    def save(self, path):
+        """Write `arrays` as .npz or .mat (then [1, n])."""
+        arrays = self.arrays()
         if path.lower().endswith('.npz'):
             with atomic_path(path) as temporary:
                 np.savez(temporary, **arrays)

@@ -204,18 +204,27 @@ class FaceGenerator:
         self._coeffs_in = coeffs = tf.placeholder(tf.float32, [None, self.num_coeffs])
         self._rate_in = tf.placeholder(tf.float32, [])
         self._average_in = average = tf.placeholder(tf.float32, [self.num_layers, self.dlatent_size])
-        mapping, synthesis = self.Gs.components.mapping, self.Gs.components.synthesis
+        mapping = self.Gs.components.mapping
         self._w = mapping.get_output_for(coeffs, None)                          # [N, num_layers, dlatent_size]
         self._w_identity = mapping.get_output_for(identity_only(coeffs), None)
         self._w_truncated = truncate(self._w, self._w_identity, average, self._rate_in)
-        # A finished network (lod 0) needs none of the switches between resolutions: half the graph, a faster start.
-        structure = 'fixed' if synthesis.get_var('lod') <= 0 else 'auto'
-        pictures = synthesis.get_output_for(self._w_truncated, randomize_noise=False, structure=structure)
+        pictures = self.synthesize(self._w_truncated, randomize_noise=False)
         finite = tf.is_finite(pictures)
         self._images_255 = image_ops.nchw_to_nhwc(image_ops.clip_255(image_ops.to_255(pictures)))
         zeros = tf.zeros_like(self._images_255)         # NaN has no defined integer
         self._images = tf.cast(tf.where(image_ops.nchw_to_nhwc(finite), self._images_255, zeros), tf.uint8)
         self._finite = tf.reduce_all(finite, axis=[1, 2, 3])
+
+    def synthesize(self, w, **noise):
+        """Pictures [N, 3, R, R], RGB, [-1, 1], of w [N, num_layers, dlatent_size], both tensors of this graph.
+
+        noise: options of G_synthesis about its noise.
+        """
+        synthesis = self.Gs.components.synthesis
+        with self._active():
+            # A finished network (lod 0) needs none of the switches between resolutions: half the graph, a faster start.
+            structure = 'fixed' if synthesis.get_var('lod') <= 0 else 'auto'
+            return synthesis.get_output_for(w, structure=structure, **noise)
 
     @contextlib.contextmanager
     def _active(self):

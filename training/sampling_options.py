@@ -13,8 +13,11 @@ from training import grids
 from training.faces import FILE_KINDS, PARTS, part_name
 
 RATE = 0.7                  # of truncation: 1 leaves w alone, 0 gives everybody the average identity
+STEPS = 400                 # of the search that embeds a batch of photos
+W_ID = 0.5                  # of the identity term in it; pixels weigh 1 at each size
 GRID_PIXELS = 64 * 10 ** 6  # contact sheets beyond this are cut
 GRID_NAME = 'grid.png'
+FACTORS_HELP = ', '.join(f'{i} {word}' for i, (word, _) in enumerate(FACTOR_CHOICES)) + '; number or word'
 FILE_PARTS = [part for part in PARTS if part != 'noise']
 
 
@@ -34,13 +37,15 @@ def shard(text):
     return int(first) - 1, int(second)
 
 
-def add_model_options(parser):
-    """--model, --vae_weights, --average_w."""
+def add_model_options(parser, truncates=True):
+    """--model, --vae_weights and, where pictures are truncated, --average_w."""
     group = parser.add_argument_group('model')
     group.add_argument('--model', metavar='FILE', help='network-snapshot-*.pkl (default: the released model, from '
                        'cache/ or downloaded, else the small one in demo/)')
     group.add_argument('--vae_weights', metavar='DIR', help='folder of the four VAEs (default: the model\'s own, else '
                        'vae/weights)')
+    if not truncates:
+        return
     group.add_argument('--average_w', metavar='FILE', help='average of w over identities (default: '
                        '<model>-average_w_id.txt beside the model, computed once where missing)')
 
@@ -97,7 +102,7 @@ def check_files(args):
     """UserError for a --model, --vae_weights or --average_w that is not there: before TensorFlow takes its seconds."""
     for name, is_there, kind in (('model', os.path.isfile, 'file'), ('vae_weights', os.path.isdir, 'folder'),
                                  ('average_w', os.path.isfile, 'file')):
-        path = getattr(args, name)
+        path = getattr(args, name, None)
         if path and not is_there(path):
             raise UserError(f'--{name} {path}: no such {kind}')
 
