@@ -32,7 +32,7 @@ from vae.model import Decoders, find_checkpoint
 TRUNCATED_ROWS = 8          # the first rows of w, up to 32 pixels: form, not colour
 AVERAGE_COUNT = 50000       # identities in the average of w
 AVERAGE_SEED = 1
-ANSWER_SECONDS = 10         # how long the download server may take to answer
+ANSWER_SECONDS = 7          # how long the download server may take to answer
 _IDENTITY = factors.BY_NAME['id'].coeffs
 _BATCH = 1000               # of the networks that cost next to nothing
 
