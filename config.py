@@ -24,5 +24,6 @@ OP_CACHE_DIR = _folder('DISCO_OP_CACHE_DIR', os.path.expanduser('~'), '.cache', 
 AVERAGE_CACHE_DIR = _folder('DISCO_AVERAGE_CACHE_DIR', os.path.expanduser('~'), '.cache', 'discofacegan',
                             'averages')                                         # of w, of models in read-only folders
 DEMO_DIR = _folder('DISCO_DEMO_DIR', 'demo')                                    # the small model of the project itself
+DEMO_NAME = 'demo64.pkl'                  # which of the models there draws where the released one is not at hand
 
 HEARTBEAT_PORT = os.environ.get('DISCO_HEARTBEAT_PORT', '')     # of the chief, training on several hosts; '': by rule

@@ -87,7 +87,7 @@ def _step_time(resolution, batch):
 def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--model', default=os.path.join(config.DEMO_DIR, 'demo64.pkl'),
+    parser.add_argument('--model', default=os.path.join(config.DEMO_DIR, config.DEMO_NAME),
                         help='of the synthetic world, 64 pixels (default: %(default)s)')
     parser.add_argument('--photos', type=int, default=16, help='how many (default: %(default)s)')
     parser.add_argument('--steps', type=int, default=400, help='of the search (default: %(default)s)')

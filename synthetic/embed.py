@@ -14,12 +14,11 @@ import numpy as np
 import config
 from dnnlib.util import UserError, atomic_path, run_main
 
-NAME = 'demo64.pkl'
 EXAMPLE = '''The folder is what generate_images.py falls back on without the released model (default: the project's own
 folder demo). A model of another world can be packed too; give it a folder of its own.'''
 
 
-def embed(model, folder, name=NAME):
+def embed(model, folder, name=config.DEMO_NAME):
     """Write <folder>/<name> with its -world.json, -average_w_id.txt, and <folder>/vae; returns the paths.
 
     model: a snapshot with its world file beside it. UserError when it or its decoders are missing or damaged.
@@ -61,16 +60,24 @@ def _size(path):
     return sum(os.path.getsize(file) for file in files) / 2 ** 20
 
 
+def _name(text):
+    if not text.endswith('.pkl') or os.path.basename(text) != text:
+        raise argparse.ArgumentTypeError(f'{text!r}: expected a file name that ends in .pkl, without a folder')
+    return text
+
+
 def main():
     """Options -> `embed`; prints what was written and how large it is."""
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--model', required=True, metavar='FILE', help='network-snapshot-*.pkl or network-final.pkl')
     parser.add_argument('--output', default=config.DEMO_DIR, metavar='DIR', help='folder (default: %(default)s)')
+    parser.add_argument('--name', type=_name, default=config.DEMO_NAME, metavar='NAME.pkl',
+                        help='of the packed model (default: %(default)s, which generate_images.py looks for)')
     args = parser.parse_args()
     if not os.path.isfile(args.model):
         raise UserError(f'--model {args.model}: no such file')
-    for path in embed(args.model, args.output):
+    for path in embed(args.model, args.output, args.name):
         print(f'{_size(path):7.2f} MB  {path}')
 
 

@@ -8,7 +8,7 @@ import config
 from metrics import metric_base
 from training import sampling, snapshots
 
-MODEL = os.path.join(config.DEMO_DIR, 'demo64.pkl')
+MODEL = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
 LARGEST, ALL = 3e6, 12e6        # bytes
 
 

@@ -18,7 +18,7 @@ from training import editing
 from training.sampling import FaceGenerator
 
 SCRIPT = os.path.join(config.ROOT, 'edit_images.py')
-DEMO = os.path.join(config.DEMO_DIR, 'demo64.pkl')
+DEMO = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
 STEPS = 200
 
 

@@ -27,10 +27,10 @@ def model(tmp_path_factory):
 
 def test_packed_model_draws_the_same(model, tmp_path, capsys, monkeypatch):
     from training.sampling import FaceGenerator
-    monkeypatch.setattr(sys, 'argv', ['embed.py', '--model', model, '--output', str(tmp_path)])
+    monkeypatch.setattr(sys, 'argv', ['embed.py', '--model', model, '--output', str(tmp_path), '--name', 'small.pkl'])
     embed.main()
-    assert sorted(os.listdir(str(tmp_path))) == ['demo64-average_w_id.txt', 'demo64-world.json', 'demo64.pkl', 'vae']
-    packed = os.path.join(str(tmp_path), 'demo64.pkl')
+    assert sorted(os.listdir(str(tmp_path))) == ['small-average_w_id.txt', 'small-world.json', 'small.pkl', 'vae']
+    packed = os.path.join(str(tmp_path), 'small.pkl')
     assert os.path.getsize(packed) < os.path.getsize(model) / 4 and packed in capsys.readouterr().out
     assert snapshots.read_world(packed) == {'world': 'synthetic', 'vae_weights': 'vae'}
     pictures = []
@@ -48,6 +48,14 @@ def test_a_model_is_not_packed_into_itself(tmp_path):
     snapshots.write_world(path, 'synthetic')
     with pytest.raises(UserError, match='choose another folder'):
         embed.embed(path, str(tmp_path))
+
+
+@pytest.mark.parametrize('name', ['small', 'sub/small.pkl'])
+def test_wrong_names(model, name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['embed.py', '--model', model, '--name', name])
+    with pytest.raises(SystemExit):
+        embed.main()
+    assert 'expected a file name that ends in .pkl' in capsys.readouterr().err
 
 
 def test_missing_model_is_named(tmp_path, monkeypatch):

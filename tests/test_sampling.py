@@ -342,7 +342,7 @@ def test_offline_the_embedded_model_is_used_else_a_line_says_where_to_put_one(em
     monkeypatch.setattr(sampling, '_check_server_answers', silence)
     with pytest.raises(UserError, match='put network-snapshot-020126.pkl into .*CACHE_DIR.*--model'):
         sampling.find_model()
-    embedded = os.path.join(config.DEMO_DIR, 'demo.pkl')
+    embedded = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
     open(embedded, 'w').close()
     assert sampling.find_model() == embedded
     assert 'does not answer: put network-snapshot-020126.pkl there; using' in capsys.readouterr().err

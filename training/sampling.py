@@ -104,9 +104,8 @@ def draw_subjects(seed, subjects, variations, factor=0, noise_dim=factors.NOISE_
 
 def embedded_model():
     """Path of the small model that comes with the project in the folder demo, None where there is none."""
-    folder = config.DEMO_DIR
-    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    return next((os.path.join(folder, name) for name in reversed(names) if name.endswith('.pkl')), None)
+    path = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
+    return path if os.path.isfile(path) else None
 
 
 def find_model(path=None):
