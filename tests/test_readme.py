@@ -22,7 +22,9 @@ TINY = dict(
     total_kimg=0.128, stage2_kimg=0.064, full_resolution=16, grid=[3, 2], discriminator=dict(fmap_base=64, fmap_max=8),
     generator=dict(fmap_base=64, fmap_max=8, dlatent_size=16, mapping_fmaps=16, mapping_layers=2, mapping_lrmul=1.0))
 SMALLER = [('--count 20000', '--count 24 --size 128'), ('--epochs 80', '--epochs 2'), ('demo64', 'tiny'),
-           ('--config tiny', '--config tiny.json'), ('--snapshot 700 --kimg 700', '--snapshot 0 --kimg 0.128'),
+           ('--config tiny', '--config tiny.json'), ('--config demo/slower.json', '--config slower.json'),
+           ('--snapshot 700 --kimg 700', '--snapshot 0 --kimg 0.128'),
+           ('kimg 755', 'kimg 0.16'), ('kimg 800', 'kimg 0.192'),
            ('--factor pose --grid', '--factor pose --grid --subject 2 --variation 2'),
            (r'(run_metrics.py.*)', r'\1 --subjects 2 --variations 3')]
 
@@ -54,9 +56,10 @@ def _run(command, folder):
 
 def test_the_whole_chain_runs(tmp_path):
     commands = re.findall(r'^python .*', _section(CHAIN), re.MULTILINE)
-    assert len(commands) == 11
+    assert len(commands) == 12
     _project_copy(str(tmp_path))
-    (tmp_path / 'tiny.json').write_text(json.dumps(TINY))
+    for name, changes in (('tiny.json', {}), ('slower.json', {'learning_rate': 0.0005})):
+        (tmp_path / name).write_text(json.dumps(dict(TINY, **changes)))
     for command in commands:
         for usual, small in SMALLER:
             command = re.sub(usual, small, command)
@@ -64,6 +67,7 @@ def test_the_whole_chain_runs(tmp_path):
     stage2 = tmp_path / 'results' / '00001-sgan-tiny-cpu-stage2'
     entries = [json.loads(line) for line in (stage2 / 'stats.jsonl').read_text().splitlines()]
     assert {'Loss/lm_loss', 'Loss/Exp_warp_loss', 'Loss/r1_penalty'} <= set(entries[-1])
+    assert [entry['TrainG/learning_rate'] for entry in entries] == [0.002, 0.0005]
     assert Image.open(str(tmp_path / 'generate_images' / '001_01.png')).size == (16, 16)
     results = [json.loads(line) for line in (stage2 / 'network-final-metrics.jsonl').read_text().splitlines()]
     assert {'control', 'leakage', 'identity', 'hair'} <= {result['metric'] for result in results}

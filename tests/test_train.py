@@ -219,6 +219,11 @@ def test_resume_takes_another_configuration(place, whole):
     assert options.config == EasyDict(configs.load(os.path.join(place.folder, 'tiny.json')), learning_rate=0.0001)
 
 
+def test_the_demo_models_last_configuration():
+    slower = configs.replacement(os.path.join(paths.DEMO_DIR, 'slower.json'), configs.load('demo64'))
+    assert (slower.learning_rate, slower.average_kimg, slower.name) == (0.0005, 6, 'demo64')
+
+
 def _run_with(folder, name, checkpoint=True, **options):
     """A run's directory as resuming looks at it."""
     run_dir = os.path.join(str(folder), name)
