@@ -26,7 +26,7 @@ EXAMPLES = '''examples:
 REDRAWN = 'redrawn'         # suffixes of picture names
 ORIGINAL = 'photo'
 
-# A Face that lends the photos its `parts`; suffix: of picture names; since: when its file was written, 0: random.
+# A Face that lends the photos its `parts`; suffix: of picture names; since: when its file came there, 0: random.
 Lender = namedtuple('Lender', 'suffix face parts since')
 
 
@@ -98,11 +98,17 @@ def make_lenders(args, references, faces):
     from training import sampling
     from training.faces import Face
     if references:
-        return [Lender(f'as_{name}', Face.load(path, faces.noise_dim), args.take, os.path.getmtime(path))
+        return [Lender(f'as_{name}', Face.load(path, faces.noise_dim), args.take, _came(path))
                 for name, path in references.items()]
     subject = next(sampling.draw_subjects(args.seed, 1, args.variation, args.factor, faces.noise_dim))
     parts = [BY_NAME[name].word for name in FACTOR_CHOICES[args.factor][1]]
     return [Lender(f'{i:02d}', face, parts, 0) for i, face in enumerate(faces.subject_faces([subject])[0])]
+
+
+def _came(path):
+    """When a file was written or put there, whichever is later: what is moved or copied may keep the former."""
+    facts = os.stat(path)
+    return max(facts.st_mtime, facts.st_ctime)
 
 
 def read_photos(args, files, faces, made_of):

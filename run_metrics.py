@@ -108,7 +108,7 @@ def main():
     _check(args)
     if args.source == 'generator':
         from training import sampling
-        args.model = sampling.find_model(args.model)
+        args.model = sampling.find_model(args.model, args.vae_weights)
     output = _output(args, args.model)
     wanted = metric_base.Options(**{name: getattr(args, name) for name in metric_base.DEFAULTS})
     results = []

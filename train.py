@@ -51,7 +51,7 @@ def parse_options(arguments=None):
     group = parser.add_argument_group('training')
     add = group.add_argument
     add('--config', metavar='NAME', help=f'{", ".join(configs.CONFIGS)}, or a .json file of your own that says what '
-        'differs; with --resume anything but the networks may (default: ffhq256)')
+        'differs; with --resume, what learning rates, schedule and losses are from there on (default: ffhq256)')
     add('--stage', type=int, choices=(1, 2), help='1: fakes imitate their renders; 2: pairs of fakes are compared, too '
         '(default: 1)')
     add('--data_dir', metavar='DIR', help='TFRecords made by dataset_tool.py (default: that of --config, below '
@@ -219,7 +219,8 @@ def resume(given):
     if fixed:
         raise UserError(f'--resume keeps the options the run was started with: leave out --{", --".join(fixed)}')
     if 'config' in given:
-        options.config = configs.replacement(given.config, options.config)
+        options.config, changes = configs.replacement(given.config, options.config)
+        print(f'--config {given.config}: ' + (', '.join(changes) or 'nothing differs'))
     _check_devices(given)
     if given.get('num_gpus'):
         options.cpu_devices = None

@@ -20,7 +20,7 @@ class Setting:
         if options.source == 'photos' and options.world == 'real':
             raise UserError('--source photos draws the synthetic world, not the real one; use --source renders')
         if options.source == 'generator' or options.model:
-            self._model = sampling.find_model(options.model)
+            self._model = sampling.find_model(options.model, options.vae_weights)
             self.world = worlds.of_model(self._model, *own, name=options.world)
         else:
             self._model, self.world = None, worlds.World(options.world or _default_world(options), *own)

@@ -7,6 +7,7 @@ reads snapshots reads them.
 """
 
 import argparse
+import glob
 import os
 
 import numpy as np
@@ -21,7 +22,8 @@ folder demo). A model of another world can be packed too; give it a folder of it
 def embed(model, folder, name=config.DEMO_NAME):
     """Write <folder>/<name> with its -world.json, -average_w_id.txt, and <folder>/vae; returns the paths.
 
-    model: a snapshot with its world file beside it. UserError when it or its decoders are missing or damaged.
+    model: a snapshot with its world file beside it. UserError when it or its decoders are missing or damaged, and when
+    other models in the folder have other decoders there.
     """
     from dnnlib.tflib import pickles, tfutil
     from dnnlib.tflib.compat import tf
@@ -32,11 +34,16 @@ def embed(model, folder, name=config.DEMO_NAME):
         raise UserError(f'--output {folder}: that is where the model lies; choose another folder')
     with tf.Graph().as_default() as graph, tfutil.create_session(graph=graph):
         paths = Decoders(world.vae_weights).paths       # nothing is written when they are not there
-        pickles.save_states([_halved(snapshots.load_generator(model).state())], target)
+        generator = _halved(snapshots.load_generator(model).state())
     vae = os.path.join(folder, snapshots.VAE_FOLDER)
+    others = [other for other in glob.glob(os.path.join(glob.escape(folder), '*.pkl')) if other != target]
     with atomic_path(vae, directory=True) as temporary:
         for factor, path in paths.items():
             export_decoder(path, os.path.join(temporary, factor, RELEASED), factor)
+        if others and _contents(temporary) != _contents(vae):
+            raise UserError(f'--output {folder}: {others[0]} uses the VAEs there, which are others than those of '
+                            f'{model}; choose another folder')
+    pickles.save_states([generator], target)
     facts = snapshots.write_world(target, world.name, vae_weights=snapshots.VAE_FOLDER)
     average = snapshots.average_w_path(target)
     if os.path.exists(average):
@@ -55,9 +62,21 @@ def _halved(state):
     return state
 
 
+def _contents(folder):
+    """{path from there: bytes} of the files below a folder."""
+    found = {}
+    for path in _files(folder):
+        with open(path, 'rb') as file:
+            found[os.path.relpath(path, folder)] = file.read()
+    return found
+
+
+def _files(path):
+    return [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+
+
 def _size(path):
-    files = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names] or [path]
-    return sum(os.path.getsize(file) for file in files) / 2 ** 20
+    return sum(os.path.getsize(file) for file in _files(path) or [path]) / 2 ** 20
 
 
 def _name(text):

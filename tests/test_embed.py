@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import config
+from benchmarks.sampling import write_random_vaes
 from dnnlib.util import UserError
 from synthetic import embed
 from tests.common import data
@@ -48,6 +49,18 @@ def test_a_model_is_not_packed_into_itself(tmp_path):
     snapshots.write_world(path, 'synthetic')
     with pytest.raises(UserError, match='choose another folder'):
         embed.embed(path, str(tmp_path))
+
+
+def test_vaes_that_another_model_uses_are_kept(model, tmp_path):
+    embed.embed(model, str(tmp_path), 'first.pkl')
+    embed.embed(model, str(tmp_path), 'second.pkl')         # the same VAEs
+    changed = shutil.copytree(os.path.dirname(model), str(tmp_path / 'changed'))
+    shutil.rmtree(os.path.join(changed, 'own'))
+    write_random_vaes(os.path.join(changed, 'own'))
+    before = embed._contents(str(tmp_path / 'vae'))
+    with pytest.raises(UserError, match='first.pkl uses the VAEs there|second.pkl uses the VAEs there'):
+        embed.embed(os.path.join(changed, os.path.basename(model)), str(tmp_path), 'third.pkl')
+    assert embed._contents(str(tmp_path / 'vae')) == before and not os.path.exists(str(tmp_path / 'third.pkl'))
 
 
 @pytest.mark.parametrize('name', ['small', 'sub/small.pkl'])

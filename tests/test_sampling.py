@@ -336,7 +336,7 @@ def test_decoders_of_another_world_are_refused(small, tmp_path):
         sampling.FaceGenerator(small[0], weights)
 
 
-def test_offline_the_embedded_model_is_used_else_a_line_says_where_to_put_one(empty_home, monkeypatch, capsys):
+def test_offline_the_embedded_model_is_used_else_a_line_says_where_to_put_one(empty_home, small, monkeypatch, capsys):
     def silence():
         raise UserError('Google Drive does not answer')
     monkeypatch.setattr(sampling, '_check_server_answers', silence)
@@ -344,8 +344,17 @@ def test_offline_the_embedded_model_is_used_else_a_line_says_where_to_put_one(em
         sampling.find_model()
     embedded = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
     open(embedded, 'w').close()
-    assert sampling.find_model() == embedded
+    assert sampling.find_model(None, small[1]) == embedded
     assert 'does not answer: put network-snapshot-020126.pkl there; using' in capsys.readouterr().err
+
+
+def test_without_its_vaes_the_released_model_is_not_fetched(empty_home, monkeypatch, capsys):
+    monkeypatch.setattr(sampling, '_check_server_answers', lambda: pytest.fail('asked the network'))
+    embedded = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
+    open(embedded, 'w').close()
+    vaes = str(empty_home / 'vaes')
+    assert sampling.find_model(None, vaes) == embedded
+    assert f'the released model and its VAEs are not in {config.CACHE_DIR} and {vaes}' in capsys.readouterr().err
 
 
 def test_a_silent_server_is_given_up(monkeypatch):

@@ -213,14 +213,18 @@ def test_resume_takes_the_options_of_the_run(place, whole):
         assert options.config == configs.load(os.path.join(place.folder, 'tiny.json'))
 
 
-def test_resume_takes_another_configuration(place, whole):
+def test_resume_takes_another_configuration(place, whole, capsys):
     slower = write_config(os.path.join(place.folder, 'slower.json'), learning_rate=0.0001)
     options, _ = train.resume(train.parse_options(['--resume', whole[0], '--config', slower]))
     assert options.config == EasyDict(configs.load(os.path.join(place.folder, 'tiny.json')), learning_rate=0.0001)
+    assert 'slower.json: learning_rate: 0.002 -> 0.0001\n' in capsys.readouterr().out
+    with pytest.raises(UserError, match='a run keeps its "total_kimg"; .*--total_kimg moves the end'):
+        train.resume(train.parse_options(
+            ['--resume', whole[0], '--config', write_config(os.path.join(place.folder, 'longer.json'), total_kimg=99)]))
 
 
 def test_the_demo_models_last_configuration():
-    slower = configs.replacement(os.path.join(paths.DEMO_DIR, 'slower.json'), configs.load('demo64'))
+    slower, _ = configs.replacement(os.path.join(paths.DEMO_DIR, 'slower.json'), configs.load('demo64'))
     assert (slower.learning_rate, slower.average_kimg, slower.name) == (0.0005, 6, 'demo64')
 
 
@@ -314,7 +318,7 @@ def test_dry_run_checks_the_precision(place, monkeypatch):
     (['--resume', 'latest', '--result_dir', 'EMPTY'], 'no run in'),
     (['--resume', 'EMPTY'], 'submit_config.json cannot be read'),
     (['--resume', 'RUN', '--seed', '3', '--noise_dim', '4'], 'leave out --noise_dim, --seed'),
-    (['--resume', 'RUN', '--config', 'ffhq256'], 'a run keeps its "resolution"; expected 16, not 256'),
+    (['--resume', 'RUN', '--config', 'ffhq256'], 'a run keeps its "data_dir"; expected "demo64", not "ffhq_align"'),
 ])
 def test_resume_refuses(tmp_path, whole, arguments, message):
     arguments = [{'EMPTY': str(tmp_path), 'RUN': whole[0]}.get(x, x) for x in arguments]

@@ -60,8 +60,9 @@ DEMO64 = dict(
     w_l1_above=5.0, full_resolution=32, r1_gamma=1.0,
 )
 
-# What a run keeps when --resume --config brings another configuration: networks, and the pictures it shows.
-KEPT = ('resolution', 'generator', 'discriminator', 'unit_coefficients', 'grid')
+# What a run keeps when --resume --config brings another configuration: data, networks, what its pictures show, its end.
+KEPT = ('data_dir', 'resolution', 'generator', 'discriminator', 'unit_coefficients', 'grid', 'total_kimg',
+        'stage2_kimg')
 
 CONFIGS = {'ffhq256': FFHQ256, 'demo64': DEMO64}
 
@@ -88,16 +89,18 @@ def load(name):
 
 
 def replacement(name, config):
-    """The configuration called `name` for a run that began with `config`: learning rates, losses, ticks may differ.
+    """The configuration called `name` for a run that began with `config`, and a line for each entry that differs.
 
-    UserError where it asks for other networks or pictures than the run has.
+    Learning rates, schedule, losses and ticks may. UserError where it asks for other networks, data or another end.
     """
     new = load(name)
-    for key in KEPT:
-        if new[key] != config[key]:
-            raise UserError(f'--config {name}: a run keeps its "{key}"; expected {json.dumps(config[key])}, '
-                            f'not {json.dumps(new[key])}')
-    return EasyDict(new, name=config.name)
+    changes = [(key, json.dumps(config[key]), json.dumps(new[key])) for key in config_rules.RULES
+               if new[key] != config[key]]
+    for key, before, after in changes:
+        if key in KEPT:
+            raise UserError(f'--config {name}: a run keeps its "{key}"; expected {before}, not {after}'
+                            + (' (--total_kimg moves the end)' if key.endswith('_kimg') else ''))
+    return EasyDict(new, name=config.name), [f'{key}: {before} -> {after}' for key, before, after in changes]
 
 
 def _read(path):

@@ -94,16 +94,19 @@ class PhotoEditor:
     def __init__(self, faces, specs=None, w_id=W_ID, batch=4):
         self._faces, self._specs, self._w_id, self._batch = faces, specs, w_id, batch
         self._searches = None           # built when first asked for: drawing what is embedded already needs none
+        self._restored = False          # the networks of the search
 
     # ---- the search
 
-    def _build(self):
-        """The graph of the search, its networks' weights loaded."""
+    def _prepare(self):
+        """The graph of the search and its networks' weights, each unless it is there."""
         with self._faces.graph.as_default(), self._faces.session.as_default():
-            self._experts = Experts(self._specs, names=('id',)) if self._w_id else None
-            self._build_pictures()
-            if self._experts:
+            if self._searches is None:
+                self._experts = Experts(self._specs, names=('id',)) if self._w_id else None
+                self._build_pictures()
+            if self._experts and not self._restored:
                 self._experts.restore()
+                self._restored = True
 
     def _build_pictures(self):
         """Variables: noise vector and offset of w; everything else is fed."""
@@ -164,8 +167,7 @@ class PhotoEditor:
         rows = [face.coeffs if isinstance(face, Face) else np.asarray(face, np.float32) for face in faces]
         if [len(row) >= factors.NUM_COEFFS for row in rows] != [True] * count:
             raise UserError(f'faces: {count}, as many as photos, of {factors.NUM_COEFFS} numbers or more were expected')
-        if self._searches is None:
-            self._build()
+        self._prepare()
         full = np.minimum(np.arange(self._batch), count - 1)        # the last photo fills a batch
         feed = {self._photos_in: photos[full],
                 self._coeffs_in: np.stack([row[:factors.NUM_COEFFS] for row in rows])[full]}

@@ -108,10 +108,12 @@ def embedded_model():
     return path if os.path.isfile(path) else None
 
 
-def find_model(path=None):
+def find_model(path=None, vae_weights=None):
     """Path of a model: `path`, else the released model from the cache or the network, else the embedded one.
 
-    Waits at most ANSWER_SECONDS for a server that does not answer. UserError where there is no model at all.
+    Waits at most ANSWER_SECONDS for a server that does not answer, and asks none when the released model could not be
+    used: its VAEs (in vae_weights, default config.VAE_WEIGHTS_DIR) do not come with it. UserError where there is no
+    model at all.
     """
     if path:
         if not os.path.isfile(path):
@@ -121,6 +123,9 @@ def find_model(path=None):
     if found:
         return found
     try:
+        if embedded_model() and not _has_vaes(vae_weights):
+            raise UserError(f'the released model and its VAEs are not in {config.CACHE_DIR} and '
+                            f'{vae_weights or config.VAE_WEIGHTS_DIR}')
         _check_server_answers()
         return snapshots.fetch_default_model()
     except UserError as error:
@@ -130,6 +135,13 @@ def find_model(path=None):
             return embedded_model()
         raise UserError(f'no model: {error}; put {snapshots.MODEL_NAME} into {config.CACHE_DIR} (and '
                         f'{snapshots.AVERAGE_NAME} into {config.CACHE1_DIR}), or name another with --model')
+
+
+def _has_vaes(folder):
+    try:
+        return all(find_checkpoint(factor.name, folder) for factor in factors.BY_COEFFS)
+    except UserError:
+        return False
 
 
 def _check_server_answers():
@@ -164,7 +176,7 @@ class FaceGenerator:
     """
 
     def __init__(self, model=None, vae_weights=None, average_w=None, threads=None, precision='float32'):
-        self.path = find_model(model)
+        self.path = find_model(model, vae_weights)
         worlds.check_part('vae_weights', vae_weights, snapshots.read_world(self.path)['world'])
         self.vae_weights = os.path.abspath(vae_weights or _world_weights(self.path) or config.VAE_WEIGHTS_DIR)
         self._average_path, self._average, self._decoders = average_w, None, None
