@@ -18,9 +18,9 @@ demo: $(VENV)/.run
 	    --outdir demo_images/$$factor --grid --overwrite || exit 1; done
 	@echo
 	@echo "Look at demo_images/{all,expression,lighting,pose}/grid.png: each row is one person who does not exist. In"
-	@echo "expression/, lighting/ and pose/ only that one thing changes within a row (with the light, hair and background a"
-	@echo "little, too: demo/README.md); in all/ the three change together. Single pictures SSS_VV.png (subject, variation)"
-	@echo "lie beside them."
+	@echo "expression/, lighting/ and pose/ only that one thing changes within a row (with the light, the colours of hair"
+	@echo "and background, too: demo/README.md); in all/ the three change together. Single pictures SSS_VV.png (subject,"
+	@echo "variation) lie beside them."
 
 test: $(VENV)/.test
 	$(call phase,tests on Python $(VERSION),$(RUN) -m pytest -m "not slow" -n $(JOBS) --dist loadfile)
