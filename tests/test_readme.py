@@ -24,7 +24,7 @@ TINY = dict(
 SMALLER = [('--count 20000', '--count 24 --size 128'), ('--epochs 80', '--epochs 2'), ('demo64', 'tiny'),
            ('--config tiny', '--config tiny.json'), ('--config demo/slower.json', '--config slower.json'),
            ('--snapshot 700 --kimg 700', '--snapshot 0 --kimg 0.128'),
-           ('kimg 755', 'kimg 0.16'), ('kimg 800', 'kimg 0.192'),
+           ('kimg 755', 'kimg 0.16'), ('kimg 820', 'kimg 0.192'),
            ('--factor pose --grid', '--factor pose --grid --subject 2 --variation 2'),
            (r'(run_metrics.py.*)', r'\1 --subjects 2 --variations 3')]
 
