@@ -40,7 +40,7 @@ def embed(model, folder, name=config.DEMO_NAME):
     with atomic_path(vae, directory=True) as temporary:
         for factor, path in paths.items():
             export_decoder(path, os.path.join(temporary, factor, RELEASED), factor)
-        if others and _contents(temporary) != _contents(vae):
+        if others and os.path.isdir(vae) and _contents(temporary) != _contents(vae):
             raise UserError(f'--output {folder}: {others[0]} uses the VAEs there, which are others than those of '
                             f'{model}; choose another folder')
     pickles.save_states([generator], target)

@@ -98,7 +98,7 @@ def test_wrong_photos_are_refused(embedded):
         editing.fit_photo(np.zeros([10, 12, 3], np.uint8), 8)
 
 
-def test_a_search_that_fails_costs_one_photo(embedded, tmp_path, monkeypatch):
+def test_a_search_that_fails_costs_one_photo(embedded, tmp_path):
     faces, editor, photos, estimates, _ = embedded
     wild = [estimates[0], estimates[1].copy(), estimates[2]]
     wild[1].coeffs[:] = np.float32(3e38)
@@ -181,19 +181,21 @@ def test_embeddings_are_searched_for_once(world, photos, capsys):
     assert first['b'] == os.stat('data/embedded/b.npz').st_mtime_ns
 
 
+def _times(*names):
+    return {name: os.stat(f'edit_images/{name}.png').st_mtime_ns for name in names}
+
+
 def test_pictures_are_kept_until_what_they_show_changes(world, photos, capsys):
     command = ['--reference', 'data/coeff/b.mat', '--take', 'pose']
     _run(world, capsys, *command)
-    old = {name: 1 for name in ('a_as_b', 'a_redrawn')}
-    for name in old:
-        old[name] = os.stat(f'edit_images/{name}.png').st_mtime_ns
+    old = _times('a_as_b', 'a_redrawn')
     _run(world, capsys, *command)
-    assert old == {name: os.stat(f'edit_images/{name}.png').st_mtime_ns for name in old}
+    assert _times(*old) == old
     os.remove('edit_images/a_redrawn.png')
     later = os.path.getmtime('data/coeff/b.mat') + 1000
     os.utime('data/coeff/b.mat', (later, later))
     _run(world, capsys, *command)
-    assert all(os.stat(f'edit_images/{name}.png').st_mtime_ns > old[name] for name in old)
+    assert all(now > old[name] for name, now in _times(*old).items())
     code, _, err = _run(world, capsys, '--reference', 'data/coeff/a.mat', '--take', 'pose')
     assert code == 1 and 'reference' in err
 

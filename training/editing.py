@@ -165,7 +165,7 @@ class PhotoEditor:
             raise UserError(f'photos: 1 to {self._batch} of [{size}, {size}, 3] uint8 were expected, '
                             f'{photos.dtype} {list(photos.shape)} given')
         rows = [face.coeffs if isinstance(face, Face) else np.asarray(face, np.float32) for face in faces]
-        if [len(row) >= factors.NUM_COEFFS for row in rows] != [True] * count:
+        if len(rows) != count or any(len(row) < factors.NUM_COEFFS for row in rows):
             raise UserError(f'faces: {count}, as many as photos, of {factors.NUM_COEFFS} numbers or more were expected')
         self._prepare()
         full = np.minimum(np.arange(self._batch), count - 1)        # the last photo fills a batch
