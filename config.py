@@ -27,3 +27,6 @@ DEMO_DIR = _folder('DISCO_DEMO_DIR', 'demo')                                    
 DEMO_NAME = 'demo64.pkl'                  # which of the models there draws where the released one is not at hand
 
 HEARTBEAT_PORT = os.environ.get('DISCO_HEARTBEAT_PORT', '')     # of the chief, training on several hosts; '': by rule
+
+# Worlds (worlds/parts.py) and the module that registers each.
+WORLDS = {'real': 'worlds.real', 'synthetic': 'synthetic.world'}

@@ -57,9 +57,9 @@ def _create(tfrecord_dir, source, shuffle, workers, labels, world):
 
 def _world_of(image_dir):
     """The world named in the folder of the images, or, as preprocess_data.py leaves it, in the folder above."""
-    from preprocess import world
+    from worlds import label
     folder = os.path.dirname(os.path.abspath(image_dir))
-    return (world.read(image_dir) if os.path.isdir(image_dir) else None) or world.read(folder)
+    return (label.read(image_dir) if os.path.isdir(image_dir) else None) or label.read(folder)
 
 
 def display(tfrecord_dir, save, start, count, resolution):

@@ -5,19 +5,18 @@ in the generator, which takes minutes and is kept in embedded/; then random face
 it what shall change. Only edit pictures of people who agree to it, and say that they are edited.
 """
 
-import hashlib
 import os
 import sys
 from collections import namedtuple
 
 import numpy as np
 
-from dnnlib import download
+from dnnlib.hashes import digest, sha256
 from dnnlib.options import SEED, real, whole
 from dnnlib.util import UserError, run_main
 from renderer.factors import BY_NAME, FACTOR_CHOICES
-from training import sampling_options as options
-from training.image_folder import ImageFolder
+from sampling import options
+from sampling.image_folder import ImageFolder
 
 EXAMPLES = '''examples:
   python preprocess_data.py --image_path photos --lm_path landmarks --save_path data
@@ -95,12 +94,12 @@ def find_references(paths):
 
 def make_lenders(args, references, faces):
     """[Lender], of the references if there are any, else random. UserError for broken references."""
-    from training import sampling
-    from training.faces import Face
+    from sampling import latents
+    from sampling.faces import Face
     if references:
         return [Lender(f'as_{name}', Face.load(path, faces.noise_dim), args.take, _came(path))
                 for name, path in references.items()]
-    subject = next(sampling.draw_subjects(args.seed, 1, args.variation, args.factor, faces.noise_dim))
+    subject = next(latents.draw_subjects(args.seed, 1, args.variation, args.factor, faces.noise_dim))
     parts = [BY_NAME[name].word for name in FACTOR_CHOICES[args.factor][1]]
     return [Lender(f'{i:02d}', face, parts, 0) for i, face in enumerate(faces.subject_faces([subject])[0])]
 
@@ -117,14 +116,14 @@ def read_photos(args, files, faces, made_of):
     made_of: what embeddings depend on besides the photo.
     """
     from preprocess import photos
-    from training import editing
-    from training.faces import Face
+    from sampling import editing
+    from sampling.faces import Face
     folder = args.embedded or os.path.join(args.input, 'embedded')
     usable, skipped = [], {}
     for name, (image, coeff) in files.items():
         try:
             picture = editing.fit_photo(photos.read_rgb(image), faces.resolution)
-            tag = _digest(made_of + [download.sha256(image), download.sha256(coeff)]) if os.path.isfile(coeff) else ''
+            tag = digest(made_of + [sha256(image), sha256(coeff)]) if os.path.isfile(coeff) else ''
             usable.append(editing.Photo(name, picture, Face.load(coeff, faces.noise_dim),
                                         os.path.join(folder, name + '.npz'), tag))
         except UserError as error:
@@ -133,18 +132,15 @@ def read_photos(args, files, faces, made_of):
     return usable, skipped
 
 
-def _digest(words):
-    return hashlib.sha256(' '.join(map(str, words)).encode()).hexdigest()
-
-
 def _experts(args, faces):
     """Specs of the perception networks that belong to the model; UserError when another world's were named."""
-    from training import perception, worlds
-    world = worlds.of_model(faces.path, experts=args.experts).check()
-    worlds.check_part('input', args.input, world.name)
+    from perception import experts
+    from worlds import parts
+    world = parts.of_model(faces.path, experts=args.experts)
+    parts.check_part('input', args.input, world.name)
     specs = world.expert_specs()
     if args.w_id:
-        perception.check_weights(specs, ('id',))
+        experts.check_weights(specs, ('id',))
     return specs
 
 
@@ -160,24 +156,24 @@ def _make_folder(args, faces, names):
 
 
 def make_jobs(photos, embeddings, lenders, has):
-    """The sampling.Jobs of the pictures that are not there yet: of each photo itself, redrawn, and one for each Lender.
+    """The bulk.Jobs of the pictures that are not there yet: of each photo itself, redrawn, and one for each Lender.
 
     has: (picture name, time) -> bool, whether it is there and no older.
     """
-    from training import editing, sampling
+    from sampling import bulk, editing
     jobs = []
     for photo in photos:
         embedding, embedded = embeddings[photo.name], os.path.getmtime(photo.path)
         faces = [(REDRAWN, embedding.face, 0)]
         faces += [(suffix, embedding.face.transfer(face, *parts), since) for suffix, face, parts, since in lenders]
-        jobs += [sampling.Job(f'{photo.name}_{suffix}', editing.Edit(embedding, face))
+        jobs += [bulk.Job(f'{photo.name}_{suffix}', editing.Edit(embedding, face))
                  for suffix, face, since in faces if not has(f'{photo.name}_{suffix}', max(since, embedded))]
     return jobs
 
 
 def embed(args, editor, photos, skipped, batch):
     """{name: Embedding}; photos that cannot be embedded are moved to `skipped`. UserError when none is left."""
-    from training import editing
+    from sampling import editing
     embeddings = editing.embed_photos(editor, photos, args.steps, batch)
     skipped.update((name, f'{name}: its search ended in NaN or infinity')
                    for name, embedding in embeddings.items() if not embedding)
@@ -193,13 +189,13 @@ def _check_any_left(args, photos, skipped):
 
 
 def main():
-    """Options and files -> training.editing, training.sampling.generate."""
+    """Options and files -> sampling.editing, sampling.bulk.generate."""
     args = _parse()
     options.check_files(args)
     files, references = find_photos(args.input), find_references(args.reference)
-    from training import editing, sampling
+    from sampling import bulk, editing, generator
 
-    with sampling.FaceGenerator(args.model, args.vae_weights) as faces:
+    with generator.FaceGenerator(args.model, args.vae_weights) as faces:
         specs = _experts(args, faces)
         lenders = make_lenders(args, references, faces)
         columns = [ORIGINAL, REDRAWN] + [lender.suffix for lender in lenders]
@@ -213,7 +209,7 @@ def main():
         for photo in photos:
             folder.save(f'{photo.name}_{ORIGINAL}', photo.picture, embeddings[photo.name].face)
         jobs = make_jobs(photos, embeddings, lenders, folder.has)
-        broken = sampling.generate(editor, jobs, folder, len(jobs), batch=args.batch)
+        broken = bulk.generate(editor, jobs, folder, len(jobs), batch=args.batch)
     rows = [[f'{photo.name}_{column}' for column in columns] for photo in photos]
     _report(args, rows, folder, [embeddings[photo.name].error for photo in photos], skipped, broken)
 

@@ -5,8 +5,8 @@ import re
 from dnnlib.options import SEED, whole
 from dnnlib.util import UserError, run_main
 from renderer.factors import FACTOR_CHOICES
-from training import sampling_options as options
-from training.image_folder import ImageFolder
+from sampling import options
+from sampling.image_folder import ImageFolder
 
 EXAMPLES = '''examples:
   python generate_images.py                                     20 subjects, 5 pictures each
@@ -53,22 +53,22 @@ def _make_folder(args, identity):
 
 
 def main():
-    """Options -> training.sampling.generate."""
+    """Options -> sampling.bulk.generate."""
     args = _parse()
     options.check_files(args)
-    from training import sampling
+    from sampling import bulk, generator, latents
 
     mine = _share(args)
     subjects = [i for i in range(args.subject) if mine(i)]
-    names = [[sampling.picture_name(i, j) for j in range(args.variation)] for i in subjects]
-    with sampling.FaceGenerator(args.model, args.vae_weights, args.average_w, precision=args.precision) as faces:
+    names = [[bulk.picture_name(i, j) for j in range(args.variation)] for i in subjects]
+    with generator.FaceGenerator(args.model, args.vae_weights, args.average_w, precision=args.precision) as faces:
         faces.prepare(args.rate)
         folder = _make_folder(args, faces.identify())
         there = {i for i, row in zip(subjects, names) if all(folder.has(name) for name in row)}
         todo = sum(not folder.has(name) for row in names for name in row)
-        drawn = sampling.draw_subjects(args.seed, args.subject, args.variation, args.factor, faces.noise_dim,
+        drawn = latents.draw_subjects(args.seed, args.subject, args.variation, args.factor, faces.noise_dim,
                                        wanted=lambda i: mine(i) and i not in there)
-        broken = sampling.generate(faces, sampling.subject_jobs(faces, drawn, folder.has), folder, todo, args.rate,
+        broken = bulk.generate(faces, bulk.subject_jobs(faces, drawn, folder.has), folder, todo, args.rate,
                                    args.batch)
     kept = len(subjects) * args.variation - todo
     print(f'{todo} pictures made' + (f', {kept} were there already' if kept else '') + f': {folder.path}')

@@ -11,9 +11,9 @@ import numpy as np
 
 from dnnlib.options import SEED
 from dnnlib.util import UserError, run_main
-from training import sampling_options as options
-from training.faces import Face
-from training.image_folder import ImageFolder
+from sampling import options
+from sampling.faces import Face
+from sampling.image_folder import ImageFolder
 
 
 def _parse():
@@ -69,23 +69,23 @@ def _make_folder(args, identity, pictures):
 
 
 def main():
-    """Options and files -> training.sampling.generate."""
+    """Options and files -> sampling.bulk.generate."""
     args = _parse()
     args.seed = list(dict.fromkeys(args.seed))
     options.check_files(args)
     files = find_files(args.input)
-    from training import sampling
+    from sampling import bulk, generator
 
     rows = [_picture_names(name, args.seed) for name in files]
     skipped = []
-    with sampling.FaceGenerator(args.model, args.vae_weights, args.average_w, precision=args.precision) as faces:
+    with generator.FaceGenerator(args.model, args.vae_weights, args.average_w, precision=args.precision) as faces:
         faces.prepare(args.rate)
         bases = [faces.random_face(seed) for seed in args.seed] or [faces.mean_face()]
         folder = _make_folder(args, faces.identify(), {name for row in rows for name in row})
         has = lambda name, path: folder.has(name, since=os.path.getmtime(path))
         todo = sum(not has(name, path) for row, path in zip(rows, files.values()) for name in row)
-        jobs = (sampling.Job(*job) for job in make_jobs(files, bases, args.seed, args.take, has, skipped))
-        broken = sampling.generate(faces, jobs, folder, todo, args.rate, args.batch)
+        jobs = (bulk.Job(*job) for job in make_jobs(files, bases, args.seed, args.take, has, skipped))
+        broken = bulk.generate(faces, jobs, folder, todo, args.rate, args.batch)
     _report(args, rows, folder, todo - len(skipped) * len(bases), skipped, broken)
 
 

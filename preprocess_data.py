@@ -11,9 +11,7 @@ import sys
 import config
 from dnnlib.options import whole
 from dnnlib.util import UserError, run_main
-from training.snapshots import WORLDS
-
-TEMPLATE_FILE = 'similarity_Lm3D_all.mat'
+from worlds import label
 
 
 def parse_options(arguments=None):
@@ -27,10 +25,10 @@ def parse_options(arguments=None):
     add('--save_path', default='./data', metavar='DIR', help='where img/ and coeff/ go (default: %(default)s)')
     add('--detect', action='store_true',
         help='first detect the landmarks of photos that have none, with the package mtcnn (default: skip them)')
-    add('--world', choices=WORLDS, default='real', help='whose face model and reconstruction network; kept in '
+    add('--world', choices=label.NAMES, default='real', help='whose face model and reconstruction network; kept in '
         '<save_path>/world.json (default: %(default)s)')
     add('--face_model', metavar='DIR',
-        help=f"face model, with {TEMPLATE_FILE} (default: the world's; real: {config.FACE_MODEL_DIR})")
+        help=f"face model, with similarity_Lm3D_all.mat (default: the world's; real: {config.FACE_MODEL_DIR})")
     add('--weights', metavar='PATH',
         help='reconstruction network: a checkpoint of R_Net (path without .index), or a .json table of networks '
              f"(default: the world's; real: the released one in {config.PRETRAINED_DIR})")
@@ -42,52 +40,22 @@ def parse_options(arguments=None):
     return options
 
 
-def load_template(world, folder=None):
-    """The five-point 3-D template [5, 3] of the world's face model, or of the one in `folder`.
-
-    A folder's face model is converted at its first use. Raises UserError.
-    """
-    from preprocess import landmarks
-    from renderer import face_model
-    if folder is None and world == 'synthetic':
-        from synthetic.face_model import template
-        return landmarks.five_points(template())
-    folder = folder or config.FACE_MODEL_DIR
-    path = os.path.join(folder, TEMPLATE_FILE)
-    if not os.path.exists(os.path.join(folder, face_model.MODEL_FILE)):
-        face_model.convert_face_model(folder)
-    if not os.path.exists(path):
-        raise UserError(f'{path} is missing; get it from folder BFM/ of '
-                        'https://github.com/microsoft/Deep3DFaceReconstruction, or name another --face_model')
-    return landmarks.five_points(face_model.load_landmarks_3d(path))
+def open_world(options):
+    """The World that the options name. UserError when the parts they name are of another one."""
+    from worlds.parts import World
+    table = options.weights if options.weights and options.weights.endswith('.json') else None
+    return World(options.world, face_model=options.face_model, experts=table)
 
 
 def recon_specs(world, weights=None):
-    """The world's networks, or what --weights names, as training.perception wants them. UserError: not there."""
-    from training import perception
-    from training.worlds import World
-    if weights is None:
-        specs = World(world).expert_specs()
-    elif weights.endswith('.json'):
-        specs = perception.load_specs(weights)
-    else:
-        specs = perception.released_specs()
+    """The world's networks, or what --weights names, for perception.experts. UserError: not there."""
+    from perception import experts
+    specs = world.expert_specs()
+    if weights and not weights.endswith('.json'):
+        specs = experts.released_specs()
         specs['recon'].weights = weights
-    perception.check_weights(specs, ('recon',))
+    experts.check_weights(specs, ('recon',))
     return specs
-
-
-def check_world(options):
-    """Raise UserError when the face model or the networks that were named belong to another world."""
-    from preprocess import world
-    folders = [options.face_model] if options.face_model else []
-    if options.weights and options.weights.endswith('.json'):
-        folders.append(os.path.dirname(os.path.abspath(options.weights)))
-    for folder in folders:
-        there = world.read(folder)
-        if there not in (None, options.world):
-            raise UserError(f'{folder}: belongs to the world "{there}", but the results would be of "{options.world}"; '
-                            f'worlds cannot be mixed: give --world {there}, or face model and networks of one world')
 
 
 def detect(options):
@@ -110,15 +78,17 @@ def report(options, outcome):
         print('some photos have no landmarks: --detect finds them')
 
 
-def run(options):
-    """Do the photos that are not done yet -> Outcome. What is finished stays, whatever happens."""
+def run(options, template, specs):
+    """Do the photos that are not done yet -> Outcome. What is finished stays, whatever happens.
+
+    template: [5, 3] landmarks of the alignment; specs: of the perception networks.
+    """
     from preprocess import pipeline
     jobs, outcome = pipeline.plan(options.image_path, options.lm_path, options.save_path)
     try:
         if jobs:
-            from training.perception import Reconstructor
-            template = load_template(options.world, options.face_model)
-            with Reconstructor(recon_specs(options.world, options.weights), options.batch) as reconstruct:
+            from perception.experts import Reconstructor
+            with Reconstructor(specs, options.batch) as reconstruct:
                 pipeline.process(jobs, outcome, template, options.save_path, reconstruct, options.batch,
                                  options.workers)
     finally:
@@ -129,19 +99,18 @@ def run(options):
 def main():
     """Check everything cheap first, then run."""
     options = parse_options()
-    from preprocess import pipeline, world
+    from preprocess import landmarks, pipeline
     jobs, _ = pipeline.plan(options.image_path, options.lm_path, options.save_path)
     if not os.path.isdir(options.lm_path) and not options.detect:
         raise UserError(f'--lm_path {options.lm_path}: no such folder; expected NAME.txt for each photo; --detect '
                         'makes them')
-    load_template(options.world, options.face_model)
-    if jobs or options.detect:
-        recon_specs(options.world, options.weights)
-    check_world(options)
-    world.write(options.save_path, options.world)
+    world = open_world(options)
+    template = landmarks.five_points(world.template())
+    specs = recon_specs(world, options.weights) if jobs or options.detect else None
+    label.write(options.save_path, options.world)
     if options.detect:
         detect(options)
-    outcome = run(options)
+    outcome = run(options, template, specs)
     if not outcome.new and not outcome.before:
         raise UserError(f'{options.image_path}: no photo could be used; see {options.save_path}')
 

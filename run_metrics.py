@@ -8,7 +8,7 @@ import os
 from dnnlib.options import SEED, real, whole
 from dnnlib.util import UserError, run_main
 from metrics import metric_base
-from training import sampling_options as options
+from sampling import options
 
 EXAMPLES = '''examples:
   python run_metrics.py --model network-final.pkl                        the proof table: 200 subjects x 16 pictures for
@@ -107,8 +107,8 @@ def main():
     chosen = metric_base.choose(args.metrics)
     _check(args)
     if args.source == 'generator':
-        from training import sampling
-        args.model = sampling.find_model(args.model, args.vae_weights)
+        from sampling import pretrained
+        args.model = pretrained.find_model(args.model, args.vae_weights)
     output = _output(args, args.model)
     wanted = metric_base.Options(**{name: getattr(args, name) for name in metric_base.DEFAULTS})
     results = []

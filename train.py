@@ -15,8 +15,9 @@ from dnnlib.options import SEED, real, whole
 from dnnlib.submission.run_dir import RunContext, create_run_dir, leading_number
 from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, UserError, run_main
 from metrics import metric_base
-from preprocess import world
-from training import checkpoints, configs, schedule, snapshots, worlds
+from training import checkpoints, configs, schedule, snapshots
+from worlds import label, parts
+from worlds.agree import one_world
 
 EXAMPLES = """examples:
   python train.py                                                       stage 1 on datasets/ffhq_align, all GPUs
@@ -35,10 +36,10 @@ WEIGHTS = {     # flag: (default, of which term)
     'w_gamma_change': (10.0, 'what must not change with the lighting, stage 2'),
 }
 OPTIONS_FILE = 'submit_config.json'
-MACHINE = ('num_gpus', 'cpu_devices', 'precision', 'result_dir')      # not training_loop's
-PARTS = ('face_model', 'vae_weights', 'experts')                       # of a world
-CHANGEABLE = ('num_gpus', 'cpu_devices', 'precision', 'data_dir', 'result_dir', 'total_kimg', 'checkpoint_minutes',
-              'metrics', 'metrics_num', 'inception')                    # by --resume, and so are WEIGHTS and PARTS
+MEASURING = ('metrics', 'metrics_num', 'inception')
+MACHINE = ('num_gpus', 'cpu_devices', 'precision', 'result_dir') + MEASURING      # not training_loop's
+CHANGEABLE = ('num_gpus', 'cpu_devices', 'precision', 'data_dir', 'result_dir', 'total_kimg', 'checkpoint_minutes'
+              ) + MEASURING         # by --resume, and so are WEIGHTS and parts.PARTS
 
 
 # Options
@@ -94,7 +95,7 @@ def parse_options(arguments=None):
         '(default: the identity expert, whose values compare with no published ones)')
     group = parser.add_argument_group('world')
     add = group.add_argument
-    add('--world', choices=snapshots.WORLDS, help="whose face model, VAEs and experts (default: the dataset's, which "
+    add('--world', choices=label.NAMES, help="whose face model, VAEs and experts (default: the dataset's, which "
         'its world.json names; real without one)')
     add('--face_model', metavar='DIR', help="face model in place of the world's (default: the world's)")
     add('--vae_weights', metavar='DIR', help="the four VAEs in place of the world's (default: the world's)")
@@ -178,26 +179,21 @@ def _kimg_of(path):
 
 def _world(given, data_dir, snapshot):
     """{world, world_parts}; UserError when data, snapshot and options are of different worlds."""
-    parts = _parts(given)
-    name = _one_world({'--data_dir': world.read(data_dir), '--world': given.get('world'),
-                       '--run_id': snapshots.read_world(snapshot)['world'] if snapshot else None}, parts) or world.REAL
-    if name not in snapshots.WORLDS:
-        raise UserError(f'{data_dir}: of the world {name!r}; expected one of {", ".join(snapshots.WORLDS)}')
-    return dict(world=name, world_parts=parts)
+    own = _parts(given)
+    name = _one_world({'--data_dir': label.read(data_dir), '--world': given.get('world'),
+                       '--run_id': label.read_model(snapshot)['world'] if snapshot else None}, own) or label.REAL
+    if name not in label.NAMES:
+        raise UserError(f'{data_dir}: of the world {name!r}; expected one of {", ".join(label.NAMES)}')
+    return dict(world=name, world_parts=own)
 
 
 def _parts(given):
-    return {key: os.path.abspath(given[key]) for key in PARTS if key in given}
+    return {key: os.path.abspath(given[key]) for key in parts.PARTS if key in given}
 
 
-def _one_world(names, parts):
-    """The world on which {what: world or None} and parts of a world agree, None where all say nothing. UserError."""
-    names = dict(names, **{f'--{key}': worlds.of_part(key, path) for key, path in parts.items()})
-    said = {what: name for what, name in names.items() if name}
-    if len(set(said.values())) > 1:
-        raise UserError('worlds cannot be mixed: ' + ', '.join(f'{what} is of the {name} world'
-                                                               for what, name in sorted(said.items())))
-    return next(iter(said.values()), None)
+def _one_world(claims, given):
+    """The world on which {what: world or None} and the parts given agree, None where all say nothing. UserError."""
+    return one_world(dict(claims, **{f'--{part}': parts.of_part(part, path) for part, path in given.items()}))
 
 
 # Going on with a run
@@ -215,7 +211,7 @@ def resume(given):
         raise UserError(f'--resume {given.resume}: {path} cannot be read ({error}); it is written when a run begins')
     if os.path.exists(os.path.join(run_dir, 'abort.txt')):
         raise UserError(f'--resume {given.resume}: remove {os.path.join(run_dir, "abort.txt")} first, it stops the run')
-    fixed = sorted(set(given) - set(CHANGEABLE) - set(WEIGHTS) - set(PARTS) - {'config', 'resume', 'dry_run'})
+    fixed = sorted(set(given) - set(CHANGEABLE) - set(WEIGHTS) - set(parts.PARTS) - {'config', 'resume', 'dry_run'})
     if fixed:
         raise UserError(f'--resume keeps the options the run was started with: leave out --{", --".join(fixed)}')
     if 'config' in given:
@@ -243,7 +239,7 @@ def _resume_world(given, options, run_dir):
                             'trained with; leave the option out')
         options.world_parts['vae_weights'] = own_vae        # whatever became of the world's
     options.world_parts.update(_parts(given))
-    _one_world({'the run': options.world, '--data_dir': world.read(options.data_dir)}, options.world_parts)
+    _one_world({'the run': options.world, '--data_dir': label.read(options.data_dir)}, options.world_parts)
 
 
 def _find_run(run, result_dir):
@@ -271,17 +267,18 @@ def check_files(options, run_dir=None):
     """
     levels = tfrecords.read_levels(options.data_dir, options.config.resolution)
     from dnnlib.tflib.compat import tf
-    from training import perception, towers
+    from perception import experts
+    from training import towers
     from vae.model import Decoders
     saved = checkpoints.newest_facts(run_dir) if run_dir else None
     if options.snapshot and not (saved and saved.get('networks')):
         towers.check_snapshot(options.snapshot, options.config.resolution, levels[0].shape[0], options.noise_dim)
-    there = worlds.World(options.world, **options.world_parts).check()
+    there = parts.World(options.world, **options.world_parts)
     there.face_model()
     with tf.Graph().as_default():
         Decoders(there.vae_weights)
     if options.stage == 2 or options.config.full_resolution <= options.config.resolution:
-        perception.check_weights(there.expert_specs(), perception.STAGE_EXPERTS[options.stage])
+        experts.check_weights(there.expert_specs(), experts.STAGE_EXPERTS[options.stage])
 
 
 def _describe(options, num_devices):
@@ -341,6 +338,15 @@ def _tidy(run_dir):
             os.remove(os.path.join(run_dir, name))
 
 
+def _evaluation(options):
+    """What measures each network snapshot, None without --metrics: (run_dir, Telemetry) -> Evaluation."""
+    if not options.get('metrics'):
+        return None
+    from metrics.evaluation import Evaluation
+    return lambda run_dir, telemetry: Evaluation(run_dir, telemetry, options.metrics, options.metrics_num,
+                                                 options.data_dir, options.inception, options.world_parts)
+
+
 def main():
     """Options -> training.training_loop; exit code 128 + n when signal n ended it."""
     given = parse_options()
@@ -358,7 +364,7 @@ def main():
     arguments = {key: value for key, value in options.items() if key not in MACHINE}
     with Cluster.from_environment(*machine, precision=precision) as cluster:
         with open_run(options, run_dir, cluster) as run:
-            ended_by = training_loop(run, cluster, **arguments)
+            ended_by = training_loop(run, cluster, evaluation=_evaluation(options), **arguments)
             if run and ended_by:
                 run.finished = False
                 print(f'stopped; go on with: python train.py --resume {run.run_dir}')

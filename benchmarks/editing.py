@@ -49,10 +49,10 @@ def differences(model, count, steps):
 
     `redrawn` is among the words: the whole picture, nothing changed. seconds: of the search, for one photo.
     """
-    from training import editing
-    from training.faces import Face
-    from training.sampling import FaceGenerator
-    from training.worlds import of_model
+    from sampling import editing
+    from sampling.faces import Face
+    from sampling.generator import FaceGenerator
+    from worlds.parts import of_model
     with FaceGenerator(model) as faces:
         photos, coeffs, truth = _photographs(count, SIZE)
         editor = editing.PhotoEditor(faces, of_model(model).expert_specs(), batch=count)
@@ -70,8 +70,8 @@ def differences(model, count, steps):
 def _step_time(resolution, batch):
     """Time of one step of the search for one photo, by a random network of the released size, without experts."""
     from benchmarks.sampling import write_random_model, write_random_vaes
-    from training import editing
-    from training.sampling import FaceGenerator
+    from sampling import editing
+    from sampling.generator import FaceGenerator
     with tempfile.TemporaryDirectory() as folder:
         model, vaes = os.path.join(folder, 'model.pkl'), os.path.join(folder, 'vaes')
         write_random_model(model, resolution)

@@ -37,12 +37,12 @@ def _options():
 def _experts(case):
     """(expert, Experts with the one network `case`, not restored)."""
     from dnnlib.util import EasyDict
-    from training import perception
-    expert, specs = case.split('_')[-1], perception.released_specs()
+    from perception import experts
+    expert, specs = case.split('_')[-1], experts.released_specs()
     if case.startswith('small_'):
         specs[expert] = EasyDict(network=case, weights='', **SMALL)
-    experts = perception.Experts(specs, names=())           # no names: no weights are asked for
-    kind = perception.KINDS[specs[expert].network]
+    experts = experts.Experts(specs, names=())           # no names: no weights are asked for
+    kind = experts.KINDS[specs[expert].network]
     experts.kinds[expert] = kind._replace(size=kind.size or SMALL['size'])
     return expert, experts
 

@@ -81,7 +81,7 @@ def network(batch):
     """The reconstruction network with random weights as a callable, and photos a second it does alone."""
     from dnnlib.tflib import tfutil
     from dnnlib.tflib.compat import tf
-    from training import networks_recon
+    from perception import networks_recon
     images = tf.placeholder(tf.uint8, [None, 224, 224, 3])
     coeff = networks_recon.R_Net(tf.cast(images, tf.float32)) * 0
     session = tfutil.init_tf()

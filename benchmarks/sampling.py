@@ -47,14 +47,14 @@ def write_random_vaes(folder, seed=0):
 
 def _end_to_end(faces, count, batch, folder):
     """Seconds for `count` pictures, from random latents to files; the first ones are left out of the clock."""
-    from training import sampling
-    from training.image_folder import ImageFolder
+    from sampling import bulk, latents
+    from sampling.image_folder import ImageFolder
 
     def run(name, subjects):
         target = ImageFolder(os.path.join(folder, name), {}, belongs=lambda name: True, coeffs='npz')
-        jobs = sampling.subject_jobs(faces, sampling.draw_subjects(1, subjects, 5), target.has)
+        jobs = bulk.subject_jobs(faces, latents.draw_subjects(1, subjects, 5), target.has)
         start = time.perf_counter()
-        sampling.generate(faces, jobs, target, subjects * 5, batch=batch)
+        bulk.generate(faces, jobs, target, subjects * 5, batch=batch)
         return time.perf_counter() - start
 
     run(f'warm-{batch}', 2)
@@ -63,25 +63,26 @@ def _end_to_end(faces, count, batch, folder):
 
 def _parts(faces, batch, folder):
     """Rows (part, milliseconds per picture, spread) of what a picture takes."""
-    from training import grids, sampling
-    subject = next(sampling.draw_subjects(1, 1, batch))
+    from dnnlib import pictures
+    from sampling import latents
+    subject = next(latents.draw_subjects(1, 1, batch))
     people = faces.subject_faces([subject])[0]
     w = faces.dlatents(people, 0.7)
     picture = faces.images_from_dlatents(w, batch)[0]
-    smooth = grids.enlarge(picture[None, ::8, ::8], 8, 'bicubic')[0]     # random networks give noise, photos do not
+    smooth = pictures.enlarge(picture[None, ::8, ::8], 8, 'bicubic')[0]     # random networks give noise, photos do not
     parts = {
-        'draw latents': (batch, lambda: list(sampling.draw_subjects(1, 1, batch))),
+        'draw latents': (batch, lambda: list(latents.draw_subjects(1, 1, batch))),
         'decode to coefficients': (batch, lambda: faces.subject_faces([subject])),
         'mapping, twice, and truncation': (batch, lambda: faces.dlatents(people, 0.7)),
         f'synthesis, batch {batch}': (batch, lambda: faces.images_from_dlatents(w, batch)),
         'write coefficients, .npz': (1, lambda: people[0].save(os.path.join(folder, 'x.npz'))),
     }
     for level in (1, 6):
-        parts[f'write PNG, level {level}'] = (1, lambda level=level: grids.save_image(
+        parts[f'write PNG, level {level}'] = (1, lambda level=level: pictures.save_image(
             smooth, os.path.join(folder, 'x.png'), level))
     rows = []
-    for name, (pictures, function) in parts.items():
-        rows.append([name, milliseconds(tuple(value / pictures for value in measure(function, 3)))])
+    for name, (count, function) in parts.items():
+        rows.append([name, milliseconds(tuple(value / count for value in measure(function, 3)))])
     return rows
 
 
@@ -103,7 +104,7 @@ def main():
     parser.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
     args = parser.parse_args()
     from dnnlib.tflib.compat import VERSION
-    from training.sampling import FaceGenerator
+    from sampling.generator import FaceGenerator
 
     print(machine_line() + f', TensorFlow {VERSION[0]}.{VERSION[1]}')
     with tempfile.TemporaryDirectory() as folder:

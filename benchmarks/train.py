@@ -22,20 +22,21 @@ NOISE_DIM = 32
 def _demo_context(config, stage):
     """The synthetic world's own files."""
     from training import towers
-    from training.worlds import World
+    from worlds.parts import World
     return towers.load_context(World('synthetic'), config, stage, WEIGHTS, NOISE_DIM, forms=[True])
 
 
 def _full_context(config, stage):
     """Sizes of the real world, whose files may not be there: speed does not depend on the values."""
     from benchmarks.face import full_size_model
+    from perception import experts
     from renderer.face_renderer import FaceRenderer
-    from training import configs, objectives, perception
+    from training import configs, objectives
 
-    class Untrained(perception.Experts):
+    class Untrained(experts.Experts):
         def __init__(self, names):
-            self.specs = perception.released_specs()
-            self.kinds = {name: perception.KINDS[self.specs[name].network] for name in names}
+            self.specs = experts.released_specs()
+            self.kinds = {name: experts.KINDS[self.specs[name].network] for name in names}
 
         def restore(self):
             pass
@@ -49,7 +50,7 @@ def _full_context(config, stage):
     return objectives.Context(
         stage=stage, resolution=config.resolution, noise_dim=NOISE_DIM, weights=WEIGHTS,
         settings=configs.settings_of(config), decoders=decoders, faces=FaceRenderer(full_size_model()),
-        experts=Untrained(perception.STAGE_EXPERTS[stage]))
+        experts=Untrained(experts.STAGE_EXPERTS[stage]))
 
 
 def _padded(z, columns):

@@ -1,11 +1,10 @@
-"""Download of one file by address or Google Drive id: bounded time, resumable, whole or not at all, with a checksum.
+"""Download of one file by address or Google Drive id: bounded time, resumable, whole or not at all.
 
 The transfer runs in a child process (`python -m dnnlib.download`), the only thing that surely ends at a time limit.
 """
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ import sys
 import urllib.error
 import urllib.request
 
-from dnnlib.util import UserError, atomic_path
+from dnnlib.util import UserError
 
 CHUNK_BYTES = 1 << 18
 SILENCE_S = 30.0                # a server that sends nothing for so long is given up
@@ -51,37 +50,6 @@ def download(source: str, path: str, timeout_s: float = 3600.0) -> str:
         with contextlib.suppress(OSError):
             os.rmdir(partial)       # only where nothing has come
     return path
-
-
-def write_checksum(path: str) -> str:
-    """Remember the SHA-256 of `path` in `<path>.sha256` (the form of sha256sum); returns the digest."""
-    digest = sha256(path)
-    with atomic_path(path + '.sha256') as temporary:
-        with open(temporary, 'w') as file:
-            file.write(f'{digest}  {os.path.basename(path)}\n')
-    return digest
-
-
-def verify_checksum(path: str) -> None:
-    """Raise UserError if `path` is no longer the file whose SHA-256 was remembered; without one nothing happens."""
-    try:
-        with open(path + '.sha256', encoding='utf-8', errors='replace') as file:
-            expected = file.read(200).split()[:1]
-    except FileNotFoundError:
-        return
-    found = sha256(path)
-    if expected != [found]:
-        raise UserError(f'{path}: SHA-256 is {found}, but {path}.sha256 says {"".join(expected) or "nothing"}; the '
-                        'file changed or is damaged: remove both and fetch it again (or only the .sha256 to accept it)')
-
-
-def sha256(path: str) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        for chunk in iter(lambda: file.read(1 << 20), b''):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 #----------------------------------------------------------------------------

@@ -75,8 +75,9 @@ class Groups:
         pictures = self._source.pictures(coeffs, self.rate, batch=self._batch)
         row = self._judge.look(pictures, self._batch)
         row['coeff'] = coeffs[:, :factors.NUM_COEFFS]
-        image, mask, row['wanted_landmarks'] = self._judge.renders(row['coeff'], self._source.active, self._batch)
-        small = shrunk(pictures, self._source.active)
+        resolution = self._source.active_resolution
+        image, mask, row['wanted_landmarks'] = self._judge.renders(row['coeff'], resolution, self._batch)
+        small = shrunk(pictures, resolution)
         row['slope'] = image_slope(small, image, mask)
         row['face'], row['wanted_face'] = [self._judge.faces(x, mask, self._batch) for x in (small, image)]
         if 'hair' in row:

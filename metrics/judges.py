@@ -4,49 +4,50 @@ import os
 
 import numpy as np
 
-from dnnlib.tflib import checkpoints, images, tfutil
+from dnnlib.hashes import files_digest
+from dnnlib.tflib import checkpoints, images
 from dnnlib.tflib.compat import tf
+from dnnlib.tflib.runner import GraphRunner
 from dnnlib.util import UserError
-from metrics.store import files_digest
+from perception import experts
 from renderer import camera, factors
 from renderer.face_renderer import FaceRenderer
-from training import perception
 
 INCEPTION_INPUT, INCEPTION_OUTPUT = 'ExpandDims', 'pool_3'      # nodes of the public graph
 _HAIR = 0.5             # of a pixel: from there on it counts as hair
 
 
-class Judge:
+class Judge(GraphRunner):
     """Experts and face model in a graph of their own: what pictures show, and what they should show. Close it.
 
-    specs: of training.perception. model: FaceModel. with_parser: hair too.
+    specs: of perception.experts. model: FaceModel. with_parser: hair too.
     facts: what decides the answers. UserError when weights are missing or do not fit.
     """
 
     def __init__(self, specs, model, with_parser, threads=None):
-        self.names = perception.EXPERTS if with_parser else ('recon', 'id')
-        with tf.Graph().as_default() as graph:
-            experts = perception.Experts(specs, self.names)
-            self.facts = expert_facts(specs, self.names)
+        super().__init__(threads)
+        self.names = experts.EXPERTS if with_parser else ('recon', 'id')
+        self.facts = expert_facts(specs, self.names)
+        with self.building():
+            frozen = experts.Experts(specs, self.names)
             self._faces = FaceRenderer(model)
             self._pictures = tf.placeholder(tf.float32, [None, None, None, 3])
             self._masks = tf.placeholder(tf.float32, [None, None, None, 1])
             pictures_nchw = images.nhwc_to_nchw(images.from_255(self._pictures))
-            self._seen = self._build(experts, pictures_nchw)
-            self._masked = tf.nn.l2_normalize(experts.identity(pictures_nchw, images.nhwc_to_nchw(self._masks)), axis=1)
+            self._seen = self._build(frozen, pictures_nchw)
+            masked = frozen.identity(pictures_nchw, images.nhwc_to_nchw(self._masks))
+            self._masked = tf.nn.l2_normalize(masked, axis=1)
             self._coeff = tf.placeholder(tf.float32, [None, factors.NUM_COEFFS])
             self._resolution = tf.placeholder(tf.int32, [])
             self._render = self._faces.render(self._coeff, self._resolution)
-            self._session = tfutil.create_session(threads, graph)
-            with self._session.as_default():
-                experts.restore()
+            frozen.restore()
 
-    def _build(self, experts, pictures_nchw):
-        seen = {'estimate': experts.reconstruct(pictures_nchw)}
+    def _build(self, frozen, pictures_nchw):
+        seen = {'estimate': frozen.reconstruct(pictures_nchw)}
         seen['landmarks'] = landmarks = self._faces.landmarks_224(seen['estimate'])
-        seen['embedding'] = tf.nn.l2_normalize(experts.identity(pictures_nchw), axis=1)
+        seen['embedding'] = tf.nn.l2_normalize(frozen.identity(pictures_nchw), axis=1)
         if 'parser' in self.names:
-            hair = experts.hair(pictures_nchw, landmarks * (camera.RENDER_SIZE / camera.RECON_SIZE))
+            hair = frozen.hair(pictures_nchw, landmarks * (camera.RENDER_SIZE / camera.RECON_SIZE))
             seen['hair'] = hair > _HAIR
         return seen
 
@@ -56,57 +57,44 @@ class Judge:
         estimate [N, 257]: reconstruction vectors. landmarks [N, 68, 2]: theirs, pixels of a 224 picture, y UP.
         embedding [N, E]: identity, unit length. hair [N, S, S]: bool, with the parser.
         """
-        return _in_batches(self._session, self._seen, self._pictures, pictures, batch)
+        return self.run(self._seen, {self._pictures: pictures}, batch)
 
     def faces(self, pictures, masks, batch=8):
         """Embeddings [N, E], unit length, of pictures [N, r, r, 3], 0-255, where masks [N, r, r, 1] are 1; else black.
         """
-        parts = [self._session.run(self._masked, {self._pictures: pictures[i:i + batch],
-                                                  self._masks: masks[i:i + batch]})
-                 for i in range(0, len(pictures), batch)]
-        return np.concatenate(parts)
+        return self.run(self._masked, {self._pictures: pictures, self._masks: masks}, batch)
 
     def renders(self, coeff, resolution, batch=8):
         """Renders of lambda [N, 254] -> (image [N, r, r, 3] 0-255, mask [N, r, r, 1], landmarks [N, 68, 2]), float32.
 
         landmarks: pixels of a 224 picture that shows the same as the render, y UP.
         """
-        parts = [self._session.run(list(self._render), {self._coeff: coeff[i:i + batch], self._resolution: resolution})
-                 for i in range(0, len(coeff), batch)]
-        image, mask, landmarks = [np.concatenate(part) for part in zip(*parts)]
+        image, mask, landmarks = self.run(list(self._render), {self._coeff: coeff}, batch,
+                                          same={self._resolution: resolution})
         return image, mask, landmarks * np.float32(camera.RECON_SIZE / camera.RENDER_SIZE)
 
-    def close(self):
-        """Free the session."""
-        self._session.close()
 
-
-class ExpertFeatures:
+class ExpertFeatures(GraphRunner):
     """Features of pictures from the identity expert: its embedding scaled to the length sqrt(size), so that numbers
     are about 1 and the kernel distance's a.b/D is a cosine. Close it.
     """
 
     def __init__(self, specs, threads=None):
-        with tf.Graph().as_default() as graph:
-            experts = perception.Experts(specs, ('id',))
+        super().__init__(threads)
+        with self.building():
+            frozen = experts.Experts(specs, ('id',))
             self._pictures = tf.placeholder(tf.float32, [None, None, None, 3])
-            embedding = experts.apply('id', experts.prepare('id', images.clip_255(self._pictures)))
+            embedding = frozen.apply('id', frozen.resized('id', images.clip_255(self._pictures)))
             self.size = embedding.shape.as_list()[1]
             self._features = tf.nn.l2_normalize(embedding, axis=1) * self.size ** 0.5
-            self._session = tfutil.create_session(threads, graph)
-            with self._session.as_default():
-                experts.restore()
+            frozen.restore()
         self.title = (f'perception network {specs["id"].network}, {self.size} numbers scaled to length '
                       f'sqrt({self.size}) (not Inception: not comparable with published values)')
         self.facts = dict(expert_facts(specs, ('id',)), scaled_to='sqrt(size)')
 
     def __call__(self, pictures, batch=8):
         """Pictures [N, H, W, 3] RGB, 0-255, any size and number type -> float32 [N, size]."""
-        return _in_batches(self._session, self._features, self._pictures, pictures, batch)
-
-    def close(self):
-        """Free the session."""
-        self._session.close()
+        return self.run(self._features, {self._pictures: pictures}, batch)
 
 
 class InceptionFeatures(ExpertFeatures):
@@ -117,8 +105,9 @@ class InceptionFeatures(ExpertFeatures):
     """
 
     def __init__(self, path, threads=None):
-        definition = _read_graph(path)
-        with tf.Graph().as_default() as graph:
+        GraphRunner.__init__(self, threads)
+        with self.building():
+            definition = _read_graph(path)
             self._pictures = tf.placeholder(tf.float32, [None, None, None, 3])
             try:
                 output, = tf.import_graph_def(definition, {INCEPTION_INPUT + ':0': self._pictures},
@@ -130,7 +119,6 @@ class InceptionFeatures(ExpertFeatures):
                 raise UserError(f'--inception {path}: its {INCEPTION_OUTPUT} has shape {output.shape}; expected '
                                 '[N, 1, 1, 2048]')
             self._features = tf.reshape(output, [-1, channels])
-            self._session = tfutil.create_session(threads, graph)
         self.size = channels
         self.title = f'Inception {os.path.basename(path)}, {INCEPTION_OUTPUT}, {channels} numbers'
         self.facts = dict(inception=files_digest([path]))
@@ -159,10 +147,3 @@ def expert_facts(specs, names):
     """What decides the answers of experts: network, options, contents of the weights."""
     return {name: dict({key: specs[name].get(key) for key in ('network', 'size', 'width')},
                        weights=files_digest(checkpoints.data_files(specs[name].weights))) for name in names}
-
-
-def _in_batches(session, tensors, placeholder, pictures, batch):
-    parts = [session.run(tensors, {placeholder: pictures[i:i + batch]}) for i in range(0, len(pictures), batch)]
-    if isinstance(tensors, dict):
-        return {key: np.concatenate([part[key] for part in parts]) for key in tensors}
-    return np.concatenate(parts)

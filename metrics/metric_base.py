@@ -103,12 +103,12 @@ class Context:
     """
 
     def __init__(self, options):
-        from metrics import opening
+        from metrics import inputs
         self.options = options
         self.store = Store(options.cache)
         self._open, self._with_parser, self._kept = [], False, {}
         self._began = time.time()
-        self._setting = opening.Setting(options)
+        self._inputs = inputs.Inputs(options)
 
     # ---- what can be measured
 
@@ -131,7 +131,7 @@ class Context:
         if 'reals' in needs and not self.options.data_dir:
             return 'it compares with real pictures; name them with --data_dir'
         try:
-            self._setting.check(needs)
+            self._inputs.check(needs)
         except UserError as error:
             return str(error)
         return None
@@ -152,7 +152,7 @@ class Context:
     @property
     def rate(self):
         """Truncation of the groups: as generate_images.py unless the user says otherwise."""
-        from training.sampling_options import RATE
+        from sampling.options import RATE
         return RATE if self.options.rate is None else self.options.rate
 
     @property
@@ -162,7 +162,7 @@ class Context:
 
     def source(self):
         """The source of pictures."""
-        return self._once('source', self._setting.open_source)
+        return self._once('source', self._inputs.open_source)
 
     def generator(self):
         """The source, for metrics that look inside; `possible` made sure that it is a generator."""
@@ -170,16 +170,16 @@ class Context:
 
     def features(self):
         """The feature network."""
-        return self._once('features', self._setting.open_features)
+        return self._once('features', self._inputs.open_features)
 
     def judge(self):
         """Experts and face model."""
-        return self._once('judge', lambda: self._setting.open_judge(self._with_parser))
+        return self._once('judge', lambda: self._inputs.open_judge(self._with_parser))
 
     def reals(self):
         """The real pictures."""
         if 'reals' not in self._kept:
-            self._kept['reals'] = self._setting.open_reals(self.source().resolution)
+            self._kept['reals'] = self._inputs.open_reals(self.source().resolution)
         return self._kept['reals']
 
     def groups(self):
@@ -187,7 +187,7 @@ class Context:
         if 'groups' not in self._kept:
             from metrics.groups import Groups
             options = self.options
-            self._kept['groups'] = Groups(self.store, self.source(), self.judge(), self._setting.face_model(),
+            self._kept['groups'] = Groups(self.store, self.source(), self.judge(), self._inputs.face_model(),
                                           options.seed, options.subjects, options.variations, self.rate, options.batch)
         return self._kept['groups']
 
@@ -249,9 +249,9 @@ class Context:
         result.update(value=value, details=details or {}, counts=counts, convention=convention)
         if features:
             result['features'] = self.features().title
-        result.update(self._setting.describe(features))
+        result.update(self._inputs.describe(features))
         result.update(source=self.options.source, model=source.title, resolution=source.resolution,
-                      grown_to=source.active, seed=self.options.seed, seconds=round(seconds, 1),
+                      grown_to=source.active_resolution, seed=self.options.seed, seconds=round(seconds, 1),
                       time=time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(now)))
         return result
 

@@ -7,8 +7,9 @@ import numpy as np
 
 from dnnlib import tfrecords
 from dnnlib.util import UserError
-from preprocess import photos, world
+from preprocess import photos
 from training.dataset import dataset_folder
+from worlds import label
 
 
 class Reals:
@@ -84,7 +85,7 @@ class Reals:
 
 def world_of(data_dir):
     """The world named in a folder of real pictures or in the one above it; None when neither says anything."""
-    return world.of_data(dataset_folder(data_dir))
+    return label.of_data(dataset_folder(data_dir))
 
 
 def reduced(picture, factor):

@@ -3,8 +3,6 @@
 What an array depends on is its key; a file appears whole or not at all.
 """
 
-import hashlib
-import json
 import os
 import shutil
 import sys
@@ -14,7 +12,7 @@ import zlib
 import numpy as np
 from tqdm import tqdm
 
-from dnnlib import download
+from dnnlib.hashes import digest
 from dnnlib.util import UserError, atomic_path, pace
 
 _FORMAT = 1         # counted up when stored arrays change their meaning
@@ -75,16 +73,6 @@ class Store:
             if os.path.exists(path):
                 os.remove(path)
         self._passing = []
-
-
-def digest(value):
-    """SHA-256 of a JSON value, hexadecimal."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def files_digest(paths):
-    """SHA-256 of the contents of files together."""
-    return digest([download.sha256(path) for path in paths])
 
 
 def _load(path, rows):

@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from dnnlib import tfrecords
 from dnnlib.util import UserError, atomic_path
-from preprocess import photos, world
+from preprocess import photos
 from preprocess.workers import start as start_workers
+from worlds import label
 
 CHUNK = 16                  # images a worker does at a time
 _SAMPLE = 64                # headers looked at to learn the size of a dataset's images
@@ -185,7 +186,7 @@ def _write_extras(folder, labels, kept, world_name):
         with open(tfrecords.label_path(folder), 'wb') as file:
             np.save(file, np.asarray(labels)[kept].astype(np.float32))
     if world_name is not None:
-        world.write(folder, world_name)
+        label.write(folder, world_name)
 
 
 def check_target(folder):
@@ -195,7 +196,7 @@ def check_target(folder):
     if not os.path.isdir(folder):
         raise UserError(f'{folder}: a file is in the place of the dataset folder; choose another name')
     others = [name for name in sorted(os.listdir(folder))
-              if not name.endswith(('.tfrecords', '.labels')) and name != world.FILE]
+              if not name.endswith(('.tfrecords', '.labels')) and name != label.FILE]
     if others:
         raise UserError(f'{folder}: holds other things than a dataset ({others[0]}); choose a new or empty folder')
 

@@ -1,17 +1,18 @@
 """What each of the synthetic world's experts is taught and how it is measured: pictures, targets, loss.
 
-A lesson has: name, network (its name in training.perception), build(options), batch(album, random, options) of NumPy
+A lesson has: name, network (its name in perception.experts), build(options), batch(album, random, options) of NumPy
 arrays, feed(batch), loss, shown (tensors) with describe(their means), statistics(album), measure(specs, album).
 """
 
 import numpy as np
 
 from dnnlib.tflib.compat import tf
+from dnnlib.tflib.runner import GraphRunner
+from perception import experts, networks_small
 from renderer import factors
 from renderer.face_decoder import FaceDecoder, project_224
 from synthetic import expert_photos, face_model
 from synthetic.expert_photos import CROP, WIDE, has_render, look, render_index
-from training import networks_small, perception
 
 IDENTITY = factors.BY_NAME['id'].coeffs
 GROUPS = (('shape', factors.SHAPE, 1.0), ('texture', factors.TEXTURE, 1.0), ('expression', factors.EXPRESSION, 1.5),
@@ -309,30 +310,21 @@ def _shares(album, index, window, size):
 
 # ------------------------------------------------------------------------------------------------ measuring
 
-class Frozen:
+class Frozen(GraphRunner):
     """An expert as written, restored from its table: list of [S, S, 3] pictures -> array. Use it in `with`."""
 
     def __init__(self, specs, name, batch=64):
-        from dnnlib.tflib import tfutil
+        super().__init__()
         self._batch = batch
-        with tf.Graph().as_default() as graph:
-            experts = perception.Experts(specs, (name,))
-            self.size = experts.kinds[name].size
+        with self.building():
+            frozen = experts.Experts(specs, (name,))
+            self.size = frozen.kinds[name].size
             self._images = tf.placeholder(tf.float32, [None, self.size, self.size, 3])
-            self._output = experts.apply(name, self._images)
-            self._session = tfutil.create_session(graph=graph)
-            with self._session.as_default():
-                experts.restore()
+            self._output = frozen.apply(name, self._images)
+            frozen.restore()
 
     def __call__(self, pictures):
-        return np.concatenate([self._session.run(self._output, {self._images: pictures[i:i + self._batch]})
-                               for i in range(0, len(pictures), self._batch)])
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._session.close()
+        return self.run(self._output, {self._images: np.asarray(pictures)}, self._batch)
 
 
 LESSONS = {lesson.name: lesson for lesson in (Recon, Identity, Parser)}

@@ -1,7 +1,7 @@
 """Trains the synthetic world's experts: small networks for reconstruction, identity and hair.
 
 `python -m synthetic.experts` draws people, trains the networks and writes their weights with experts.json, the table
-that --weights options and training.perception.load_specs read. Run again to go on; `--network recon --seed 1 --output
+that --weights options and perception.experts.load_specs read. Run again to go on; `--network recon --seed 1 --output
 DIR` makes a second reconstruction network, from other photos, to measure with.
 """
 
@@ -14,7 +14,7 @@ import time
 
 import config
 from dnnlib.util import PRECISION_HELP, PRECISIONS, UserError, atomic_path, run_main
-from preprocess import world
+from worlds import label
 
 WEIGHTS_DIR = os.path.join(config.ROOT, 'synthetic', 'weights')
 TABLE = 'experts.json'
@@ -195,8 +195,8 @@ def write_table(folder, name, entry, accuracy, made):
 def run(options, name):
     """Train network `name`, write it, measure what was written -> {what: number}."""
     from dnnlib.tflib import checkpoints
+    from perception import experts
     from synthetic import expert_lessons, expert_photos
-    from training import perception
     album = expert_photos.make_album(os.path.join(options.work, f'photos-{options.seed}'), options.photos, options.seed)
     held_out = expert_photos.make_album(os.path.join(options.work, 'photos-held-out'), options.held_out, HELD_OUT_SEED)
     lesson = expert_lessons.LESSONS[name]()
@@ -208,7 +208,7 @@ def run(options, name):
     made = dict(seed=options.seed, photos=len(album.photos), kimg=kimg, batch=options.batch, rate=options.rate,
                 precision=options.precision)
     write_table(options.output, name, entry, None, made)
-    accuracy = lesson.measure(perception.load_specs(os.path.join(options.output, TABLE)), held_out)
+    accuracy = lesson.measure(experts.load_specs(os.path.join(options.output, TABLE)), held_out)
     write_table(options.output, name, entry, accuracy, made)
     return accuracy
 
@@ -225,7 +225,7 @@ def main():
     for folder in (options.output, options.work):
         if os.path.isfile(folder):
             raise UserError(f'{folder}: a file; a folder was expected')
-    world.write(options.output, 'synthetic')
+    label.write(options.output, 'synthetic')
     for name in NETWORKS if options.network == 'all' else (options.network,):
         chosen = argparse.Namespace(**dict(vars(options), kimg=options.kimg or KIMG[name]))
         print_table(name, run(chosen, name))

@@ -11,11 +11,11 @@ import numpy as np
 import scipy.io
 
 from dnnlib.util import UserError, atomic_path, run_main
-from preprocess import world
 from renderer import camera
 from renderer.face_model import MODEL_FILE, NUM_EXPRESSION, NUM_SHAPE, NUM_TEXTURE, face_model_from_arrays
 from synthetic import head_paint, head_shape
 from synthetic.head_shape import EYE, EYE_WIDTH, MOUTH_WIDTH, eye_lines, mouth_lines
+from worlds import label
 
 WORLD = 'synthetic'
 TEMPLATE_FILE = 'similarity_Lm3D_all.mat'
@@ -84,7 +84,7 @@ def template():
 
 def save(folder):
     """Write the face model, the template of landmarks and world.json into `folder`. Raises UserError."""
-    world.write(folder, WORLD)
+    label.write(folder, WORLD)
     for name, content in ((MODEL_FILE, arrays()), (TEMPLATE_FILE, {'lm': template()})):
         with atomic_path(os.path.join(folder, name)) as temporary:
             scipy.io.savemat(temporary, content, do_compression=True)
@@ -191,7 +191,7 @@ def main():
         raise UserError(f'--save_path {args.save_path}: a file; a folder was expected')
     save(args.save_path)
     model = load_model()
-    print(f'{args.save_path}: {MODEL_FILE} with {model.num_vertices} vertices, {TEMPLATE_FILE}, {world.FILE}')
+    print(f'{args.save_path}: {MODEL_FILE} with {model.num_vertices} vertices, {TEMPLATE_FILE}, {label.FILE}')
 
 
 if __name__ == '__main__':

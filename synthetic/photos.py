@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from dnnlib.options import SEED, whole
 from dnnlib.util import UserError, atomic_path, run_main
-from preprocess import landmarks, world
+from preprocess import landmarks
 from renderer import camera, factors
 from synthetic import face_model, prior, surroundings
+from worlds import label
 
 VIEWS = ('crop', 'free')        # camera of the training pictures, face in the middle; R_Net's, face somewhere
 SUPERSAMPLE = 2                 # pictures are drawn at this many times their size, then averaged: smooth edges
@@ -191,7 +192,7 @@ def _check_folder(save_path, facts):
         raise UserError(f'--save_path {save_path}: cannot be used ({error.strerror}); choose a folder to write into')
     except ValueError:
         raise UserError(f'{path}: damaged; delete it if the photos beside it were made with the options of this run')
-    world.write(save_path, face_model.WORLD)
+    label.write(save_path, face_model.WORLD)
     with atomic_path(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
         json.dump(facts, file)
 

@@ -14,9 +14,9 @@ import config
 from benchmarks.sampling import write_random_vaes
 from dnnlib.util import UserError
 from renderer import coefficient_files
+from sampling import faces
+from sampling.faces import Face
 from tests.common import assert_close, data
-from training import faces
-from training.faces import Face
 
 
 def _face(seed=0, noise_dim=32):
@@ -24,13 +24,13 @@ def _face(seed=0, noise_dim=32):
 
 
 def test_example_in_the_docstring_runs_anywhere(tmp_path, monkeypatch):
-    from training import sampling
+    from sampling import generator
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(config, 'VAE_WEIGHTS_DIR', str(tmp_path / 'vaes'))
     write_random_vaes(config.VAE_WEIGHTS_DIR)
     shutil.copy(data('generator', 'networks.pkl'), 'model.pkl')
     np.savetxt('model-average_w_id.txt', np.load(data('generator', 'truncate_io.npz'))['average_w_id'])
-    lines = [line.strip() for line in sampling.__doc__.splitlines() if line.startswith('    ')]
+    lines = [line.strip() for line in generator.__doc__.splitlines() if line.startswith('    ')]
     assert 4 <= len(lines) <= 8
     names = {}
     exec('\n'.join(lines), names)
@@ -41,8 +41,8 @@ def test_example_in_the_docstring_runs_anywhere(tmp_path, monkeypatch):
 
 
 def test_the_readme_shows_the_same_example():
-    from training import sampling
-    lines = [line.strip() for line in sampling.__doc__.splitlines() if line.startswith('    ')]
+    from sampling import generator
+    lines = [line.strip() for line in generator.__doc__.splitlines() if line.startswith('    ')]
     with open(os.path.join(config.ROOT, 'README.md'), encoding='utf-8') as file:
         assert '```python\n' + '\n'.join(lines) + '\n```' in file.read()
 

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from dnnlib.util import UserError
 from renderer import coefficient_files, factors
 from renderer.coefficient_files import read_reconstruction
-from training.faces import Face
+from sampling.faces import Face
 from vae import data
 
 COEFF = np.random.RandomState(0).standard_normal(factors.NUM_RECON).astype(np.float32)

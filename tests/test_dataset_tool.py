@@ -16,8 +16,9 @@ import config
 import dataset_tool
 from dnnlib import tfrecords
 from dnnlib.util import UserError
-from preprocess import dataset_writer, world
+from preprocess import dataset_writer
 from tests.common import shared
+from worlds import label
 
 
 def _run(*arguments, **options):
@@ -46,7 +47,7 @@ def small(tmp_path_factory):
     """A folder with pictures and the dataset `d` made of them by the command, unshuffled -> (folder, pictures)."""
     folder = tmp_path_factory.mktemp('small')
     pictures = _pictures(folder / 'in')
-    world.write(str(folder), 'synthetic')
+    label.write(str(folder), 'synthetic')
     done = _run('create_from_images', 'd/', 'in', '--shuffle', '0', '--workers', '1', cwd=str(folder))
     assert done.returncode == 0 and 'Added 5 images.' in done.stdout, done.stderr
     return folder, pictures
@@ -56,7 +57,7 @@ def test_create(small):
     folder, pictures = small
     assert sorted(os.listdir(str(folder / 'd'))) == ['d-r02.tfrecords', 'd-r03.tfrecords', 'd-r04.tfrecords',
                                                      'world.json']
-    assert world.read(str(folder / 'd')) == 'synthetic'
+    assert label.read(str(folder / 'd')) == 'synthetic'
     for picture, image in zip(pictures, _read(folder / 'd')):
         assert np.array_equal(image, picture.transpose(2, 0, 1))
     for picture, image in zip(pictures, _read(folder / 'd', 2)):

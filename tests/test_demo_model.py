@@ -6,7 +6,8 @@ import numpy as np
 
 import config
 from metrics import metric_base
-from training import sampling, snapshots
+from sampling import bulk, generator, pretrained
+from worlds import label
 
 MODEL = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
 LARGEST, ALL = 3e6, 12e6        # bytes
@@ -20,18 +21,18 @@ def test_everything_is_there_and_small():
     files = _files(config.DEMO_DIR) + _files(os.path.join(config.ROOT, 'synthetic', 'weights'))
     sizes = [os.path.getsize(path) for path in files]
     assert max(sizes) < LARGEST and sum(sizes) < ALL
-    assert sampling.embedded_model() == MODEL
-    assert snapshots.read_world(MODEL) == {'world': 'synthetic', 'vae_weights': 'vae'}
+    assert pretrained.embedded_model() == MODEL
+    assert label.read_model(MODEL) == {'world': 'synthetic', 'vae_weights': 'vae'}
 
 
 def test_average_belongs_to_the_model(capsys):
     """Else everybody's first picture waits until it is computed anew."""
-    with sampling.FaceGenerator(MODEL) as faces:
+    with generator.FaceGenerator(MODEL) as faces:
         faces.prepare()
-        stored = snapshots.load_average_w(snapshots.average_w_path(MODEL))
+        stored = pretrained.load_average_w(pretrained.average_w_path(MODEL))
         np.testing.assert_array_equal(faces.average_w, stored)
         pictures = faces.images(faces.random_faces(8, seed=1))
-    assert sampling.find_trouble(pictures) is None
+    assert bulk.find_trouble(pictures) is None
     assert 'computing' not in capsys.readouterr().err
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from dnnlib import download
+from dnnlib import download, hashes
 from dnnlib.util import UserError
 
 BODY = bytes(range(256)) * 2000
@@ -107,16 +107,16 @@ def test_whole_file_and_checksum(server, tmp_path):
     assert _bytes(path) == BODY
     assert os.listdir(tmp_path / 'new') == ['file.bin']
 
-    download.verify_checksum(str(path))             # nothing remembered: nothing to say
-    digest = download.write_checksum(str(path))
+    hashes.verify_checksum(str(path))             # nothing remembered: nothing to say
+    digest = hashes.write_checksum(str(path))
     assert len(digest) == 64 and digest in (tmp_path / 'new' / 'file.bin.sha256').read_text()
-    download.verify_checksum(str(path))
+    hashes.verify_checksum(str(path))
     path.write_bytes(BODY[:-1] + b'x')
     with pytest.raises(UserError, match='SHA-256'):
-        download.verify_checksum(str(path))
+        hashes.verify_checksum(str(path))
     path.with_name('file.bin.sha256').write_bytes(b'')
     with pytest.raises(UserError, match='says nothing'):
-        download.verify_checksum(str(path))
+        hashes.verify_checksum(str(path))
 
 
 @pytest.mark.parametrize('page, word', [('page', 'web page'), ('gone', '404'), ('empty', 'empty')])

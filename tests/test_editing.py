@@ -10,12 +10,12 @@ import config
 from benchmarks.editing import differences
 from dnnlib.util import UserError
 from preprocess import pipeline
-from preprocess import world as data_world
 from renderer import coefficient_files, factors
+from sampling import editing
+from sampling.generator import FaceGenerator
 from tests.common import assert_close
 from tests.test_generate_images import here, pictures, run_script, write_small_world  # noqa: F401  here: a fixture
-from training import editing
-from training.sampling import FaceGenerator
+from worlds import label
 
 SCRIPT = os.path.join(config.ROOT, 'edit_images.py')
 DEMO = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
@@ -232,7 +232,7 @@ def test_missing_networks_and_mixed_worlds(world, photos, capsys, monkeypatch):
     monkeypatch.setattr(config, 'PRETRAINED_DIR', 'no_weights')
     code, _, err = run_script(SCRIPT, world, capsys)
     assert code == 1 and 'id_net' in err
-    data_world.write('data', 'synthetic')
+    label.write('data', 'synthetic')
     code, _, err = _run(world, capsys)
     assert code == 1 and 'worlds cannot be mixed' in err
 

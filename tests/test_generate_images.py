@@ -16,9 +16,9 @@ import config
 from benchmarks.sampling import write_random_model, write_random_vaes
 from dnnlib.util import UserError
 from renderer import coefficient_files, factors
+from sampling import faces
+from sampling.image_folder import ImageFolder
 from tests.common import assert_close, data, shared
-from training import faces
-from training.image_folder import ImageFolder
 
 SCRIPT = os.path.join(config.ROOT, 'generate_images.py')
 
@@ -260,6 +260,6 @@ def test_bad_files_are_one_line_and_leave_nothing(world, here, capsys):
 
 
 def test_numbers_beyond_three_digits():
-    from training.sampling import picture_name
+    from sampling.bulk import picture_name
     assert [picture_name(*at) for at in ((0, 0), (999, 99), (1000, 5), (123456, 100))] == [
         '000_00', '999_99', '1000_05', '123456_100']

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dnnlib import pictures
 from dnnlib.util import UserError
 from tests.common import assert_close
-from training import grids
 
 
 def _tiles(count, height=4, width=6, seed=0):
@@ -19,22 +19,22 @@ def _tiles(count, height=4, width=6, seed=0):
 
 def test_to_uint8_truncates_as_the_release():
     x = np.array([-2, -1, -0.999, 0, 0.5, 0.99999, 1, 3], np.float32).reshape(1, 1, 1, 8).repeat(3, axis=1)
-    assert_close(grids.to_uint8(x)[0, 0, :, 0], np.uint8([0, 0, 0, 127, 191, 254, 255, 255]))
+    assert_close(pictures.to_uint8(x)[0, 0, :, 0], np.uint8([0, 0, 0, 127, 191, 254, 255, 255]))
 
 
 def test_to_uint8_layouts_grey_and_nan():
     tiles = _tiles(2)
-    assert_close(grids.to_uint8(tiles), tiles)
-    assert_close(grids.to_uint8(tiles.transpose(0, 3, 1, 2)), tiles)
-    assert grids.to_uint8(tiles[0]).shape == (1, 4, 6, 3)
-    assert_close(grids.to_uint8(tiles[..., :1]), tiles[..., :1].repeat(3, axis=3))
+    assert_close(pictures.to_uint8(tiles), tiles)
+    assert_close(pictures.to_uint8(tiles.transpose(0, 3, 1, 2)), tiles)
+    assert pictures.to_uint8(tiles[0]).shape == (1, 4, 6, 3)
+    assert_close(pictures.to_uint8(tiles[..., :1]), tiles[..., :1].repeat(3, axis=3))
     square = _tiles(1, 3, 3)
-    assert_close(grids.to_uint8(square, layout='NCHW'), square.transpose(0, 2, 3, 1))
-    assert grids.to_uint8(np.full([1, 3, 4, 4], np.nan)).max() == 0
+    assert_close(pictures.to_uint8(square, layout='NCHW'), square.transpose(0, 2, 3, 1))
+    assert pictures.to_uint8(np.full([1, 3, 4, 4], np.nan)).max() == 0
     with pytest.raises(UserError, match='channels'):
-        grids.to_uint8(np.zeros([1, 5, 4, 4]))
+        pictures.to_uint8(np.zeros([1, 5, 4, 4]))
     with pytest.raises(UserError, match='shape'):
-        grids.to_uint8(np.zeros([4, 4]))
+        pictures.to_uint8(np.zeros([4, 4]))
 
 
 @settings(deadline=None, max_examples=40)
@@ -42,7 +42,7 @@ def test_to_uint8_layouts_grey_and_nan():
 def test_every_tile_is_in_its_place(columns, rows, margin, scale, data):
     count = data.draw(st.integers(1, columns * rows))
     tiles = _tiles(count)
-    sheet = grids.image_grid(tiles, (columns, rows), margin=margin, background=7, scale=scale)
+    sheet = pictures.image_grid(tiles, (columns, rows), margin=margin, background=7, scale=scale)
     height, width = 4 * scale, 6 * scale
     assert sheet.shape == (rows * (height + margin) + margin, columns * (width + margin) + margin, 3)
     for i in range(columns * rows):
@@ -57,44 +57,44 @@ def test_every_tile_is_in_its_place(columns, rows, margin, scale, data):
 
 
 def test_default_grid_is_almost_square_and_small_grids_are_refused():
-    assert grids.image_grid(_tiles(7)).shape == (3 * 4, 3 * 6, 3)
+    assert pictures.image_grid(_tiles(7)).shape == (3 * 4, 3 * 6, 3)
     with pytest.raises(UserError, match='no room for 7'):
-        grids.image_grid(_tiles(7), (3, 2))
+        pictures.image_grid(_tiles(7), (3, 2))
 
 
 def test_enlarging():
     tiles = _tiles(2)
-    assert_close(grids.enlarge(tiles, 3)[:, ::3, ::3], tiles)
+    assert_close(pictures.enlarge(tiles, 3)[:, ::3, ::3], tiles)
     flat = np.full([1, 4, 4, 3], 90, np.uint8)
-    assert_close(grids.enlarge(flat, 2, 'bicubic'), np.full([1, 8, 8, 3], 90))
+    assert_close(pictures.enlarge(flat, 2, 'bicubic'), np.full([1, 8, 8, 3], 90))
     with pytest.raises(UserError, match='nearest'):
-        grids.enlarge(tiles, 2, 'sharp')
-    assert [grids.natural_scale(size) for size in (4, 64, 100, 128, 256)] == [32, 2, 2, 1, 1]
+        pictures.enlarge(tiles, 2, 'sharp')
+    assert [pictures.natural_scale(size) for size in (4, 64, 100, 128, 256)] == [32, 2, 2, 1, 1]
 
 
 @pytest.mark.parametrize('size,expected', [(256, (7, 4)), (1024, (3, 2)), (64, (30, 16)), (8, (32, 32)), (512, (3, 2))])
 def test_snapshot_grid_size(size, expected):
-    assert grids.snapshot_grid_size(size, size) == expected
+    assert pictures.snapshot_grid_size(size, size) == expected
 
 
 def test_snapshot_grid_puts_fakes_left_and_renders_right():
     fakes = np.linspace(-1, 1, 4 * 3 * 256 * 256).reshape(4, 3, 256, 256).astype(np.float32)
     renders = _tiles(4, 256, 256)
-    tiles = grids.snapshot_tiles(fakes, renders)
+    tiles = pictures.snapshot_tiles(fakes, renders)
     assert tiles.shape == (4, 256, 512, 3) and tiles.dtype == np.uint8
-    assert_close(tiles[:, :, :256], grids.to_uint8(fakes))
+    assert_close(tiles[:, :, :256], pictures.to_uint8(fakes))
     assert_close(tiles[:, :, 256:], renders)
     with pytest.raises(UserError, match='differ'):
-        grids.snapshot_tiles(fakes, renders[:3])
+        pictures.snapshot_tiles(fakes, renders[:3])
 
 
 def test_saved_pictures(tmp_path):
     tile = _tiles(1)[0]
     for level in (0, 1, 9):
-        grids.save_image(tile, str(tmp_path / 'a' / 'x.png'), level)
+        pictures.save_image(tile, str(tmp_path / 'a' / 'x.png'), level)
         assert_close(np.asarray(Image.open(str(tmp_path / 'a' / 'x.png'))), tile)
-    grids.save_image_grid(_tiles(4), str(tmp_path / 'grid.jpg'), (2, 2), margin=1)
+    pictures.save_image_grid(_tiles(4), str(tmp_path / 'grid.jpg'), (2, 2), margin=1)
     assert Image.open(str(tmp_path / 'grid.jpg')).size == (15, 11)
     with pytest.raises(UserError, match='.png or .jpg'):
-        grids.save_image(tile, str(tmp_path / 'x.pgn'))
+        pictures.save_image(tile, str(tmp_path / 'x.pgn'))
     assert sorted(os.listdir(str(tmp_path))) == ['a', 'grid.jpg'] and os.listdir(str(tmp_path / 'a')) == ['x.png']

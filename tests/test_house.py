@@ -9,7 +9,8 @@ import pytest
 
 import config
 
-PACKAGES = ('dnnlib', 'dnnlib.tflib', 'renderer', 'vae', 'preprocess', 'training', 'metrics', 'synthetic')
+PACKAGES = ('dnnlib', 'dnnlib.tflib', 'renderer', 'worlds', 'perception', 'preprocess', 'vae', 'training', 'sampling',
+            'metrics', 'synthetic')
 LONGEST = {'training/networks_stylegan.py': 80, 'training/training_loop.py': 150}      # lines of one function
 
 

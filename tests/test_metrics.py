@@ -16,14 +16,16 @@ import pytest
 
 import config
 from benchmarks.sampling import write_random_model
+from dnnlib import hashes
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
-from metrics import metric_base, opening, sources, store
+from metrics import inputs, metric_base, sources
 from metrics.judges import InceptionFeatures
 from renderer import factors
+from sampling import pretrained
 from synthetic import photos, prior
 from tests.common import assert_close
-from training import snapshots, worlds
+from worlds import label, parts
 
 SIZE, SUBJECTS, VARIATIONS, NUM = 64, 6, 4, 136
 WORDS = ['identity', 'expression', 'lighting', 'pose']
@@ -34,8 +36,8 @@ def write_untrained(path, resolution=SIZE, **options):
     """A generator with random weights that belongs to the synthetic world."""
     write_random_model(path, resolution=resolution, fmap_base=16 * resolution, fmap_max=32, dlatent_size=64,
                        mapping_fmaps=64, mapping_layers=2, **options)
-    snapshots.write_world(path, 'synthetic')
-    np.savetxt(snapshots.average_w_path(path), np.zeros([2 * int(np.log2(resolution)) - 2, 64]))
+    label.write_model(path, 'synthetic')
+    np.savetxt(pretrained.average_w_path(path), np.zeros([2 * int(np.log2(resolution)) - 2, 64]))
     return path
 
 
@@ -174,9 +176,9 @@ def test_a_growing_generator_is_compared_at_the_size_it_has(tmp_path):
     for state in [states[0]] + list(states[0].components.values()):
         state.variables[:] = [(name, np.float32(1) if name == 'lod' else value) for name, value in state.variables]
     pickles.save_states(states, path)
-    with contextlib.closing(sources.GeneratorSource(path, worlds.of_model(path).vae_weights)) as source:
+    with contextlib.closing(sources.GeneratorSource(path, parts.of_model(path).vae_weights)) as source:
         coeffs = np.random.RandomState(0).standard_normal([3, 286]).astype(np.float32)
-        assert source.resolution == 8 and source.active == 4
+        assert source.resolution == 8 and source.active_resolution == 4
         stored, fresh = source.pictures(coeffs), source.pictures(coeffs, seed=(1, 2), batch=2)
         assert stored.shape == fresh.shape == (3, 8, 8, 3) and stored.dtype == fresh.dtype == np.uint8
         assert_close(fresh, source.pictures(coeffs, seed=(1, 2), batch=2))
@@ -190,14 +192,14 @@ def test_another_reconstruction_network(place, tmp_path):
     table = os.path.join(config.ROOT, 'synthetic', 'weights')
     shutil.copytree(table, str(tmp_path / 'second'))
     options = _options(place, source='renders', model=None, world='synthetic')
-    recon = [opening.Setting(options._replace(recon=path)).specs['recon'].weights
+    recon = [inputs.Inputs(options._replace(recon=path)).specs['recon'].weights
              for path in (None, str(tmp_path / 'second'))]
     assert recon == [os.path.join(folder, 'small_recon') for folder in (table, str(tmp_path / 'second'))]
     with pytest.raises(UserError, match='--recon .*nowhere: not there'):
-        opening.Setting(options._replace(recon=str(tmp_path / 'nowhere')))
+        inputs.Inputs(options._replace(recon=str(tmp_path / 'nowhere')))
     (tmp_path / 'table.json').write_text('{}')
     with pytest.raises(UserError, match='names no reconstruction network'):
-        opening.Setting(options._replace(recon=str(tmp_path / 'table.json')))
+        inputs.Inputs(options._replace(recon=str(tmp_path / 'table.json')))
 
 
 # ---- the Inception graph
@@ -352,7 +354,7 @@ def test_renders_pass_and_an_interrupted_run_goes_on(tmp_path, capsys, monkeypat
     (['--resolution', '32'], '--resolution belongs to --source renders and photos'),
     (['--metrics', 'fid'], '--metrics fid: it compares with real pictures; name them with --data_dir'),
     (['--metrics', 'ds,fid', '--data_dir', 'nowhere'], 'nowhere: no such dataset folder'),
-    (['--world', 'real'], 'belongs to the world "synthetic", not "real"'),
+    (['--world', 'real'], 'is of the synthetic world, the world asked for is of the real world'),
     (['--source', 'photos', '--world', 'real'], '--source photos draws the synthetic world'),
     (['--source', 'renders', '--metrics', 'ppl_w_full'], 'it measures a generator, not renders'),
     (['--output', 'model.pkl/x.jsonl'], 'results cannot be written there'),
@@ -370,7 +372,7 @@ def test_worlds_are_not_mixed(place, tmp_path):
     name = sorted(os.listdir(os.path.join(place, 'photos', 'img')))[0]
     shutil.copy(os.path.join(place, 'photos', 'img', name), str(tmp_path / 'img'))
     (tmp_path / 'world.json').write_text('{"world": "real"}')
-    with pytest.raises(UserError, match='pictures of the world "real", but the model and its experts are of the world'):
+    with pytest.raises(UserError, match='--data_dir .* is of the real world, the model is of the'):
         _measure('ds', _options(place, data_dir=str(tmp_path)))
 
 
@@ -383,7 +385,7 @@ def test_a_generator_that_gives_nan_is_named(tmp_path):
     synthesis.variables[:] = [(name, np.full_like(value, large[name]) if name in large else value)
                               for name, value in synthesis.variables]
     pickles.save_states(states, path)
-    with contextlib.closing(sources.GeneratorSource(path, worlds.of_model(path).vae_weights)) as source:
+    with contextlib.closing(sources.GeneratorSource(path, parts.of_model(path).vae_weights)) as source:
         for seed in (None, (0, 0)):
             with pytest.raises(UserError, match='broken.pkl: its pictures hold NaN or infinity'):
                 source.pictures(np.ones([1, 286], np.float32), seed=seed)
@@ -394,4 +396,4 @@ def test_digests_follow_contents(tmp_path):
     for path in paths:
         with open(path, 'w') as file:
             file.write('same')
-    assert store.files_digest(paths[:1]) == store.files_digest(paths[1:]) != store.files_digest(paths)
+    assert hashes.files_digest(paths[:1]) == hashes.files_digest(paths[1:]) != hashes.files_digest(paths)

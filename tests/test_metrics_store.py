@@ -10,8 +10,9 @@ import config
 from dnnlib.util import UserError
 from metrics.reals import Reals, mirrored, reduced, world_of
 from metrics.store import Store
-from preprocess import dataset_writer, world
+from preprocess import dataset_writer
 from tests.common import assert_close
+from worlds import label
 
 
 class Maker:
@@ -93,7 +94,7 @@ def pictures(tmp_path_factory):
     arrays = np.random.RandomState(0).randint(0, 256, [7, 16, 16, 3]).astype(np.uint8)
     for i, array in enumerate(arrays):
         Image.fromarray(array).save(str(folder / f'{i:03d}.png'))
-    world.write(str(folder.parent), 'synthetic')
+    label.write(str(folder.parent), 'synthetic')
     return str(folder.parent), arrays
 
 

@@ -5,6 +5,8 @@ import pytest
 
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
+from perception import parser_warp
+from perception.networks_parser import Parsing
 from tests.common import assert_close, relative_l2, shared
 from tests.oracle_networks import (
     check_activations,
@@ -13,8 +15,6 @@ from tests.oracle_networks import (
     fetchable,
     fill_with_oracle_weights,
 )
-from training import parser_warp
-from training.networks_parser import Parsing
 
 
 @pytest.fixture(scope='module')

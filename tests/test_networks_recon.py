@@ -5,6 +5,7 @@ import pytest
 
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
+from perception.networks_recon import R_Net
 from tests.common import assert_close, shared
 from tests.oracle_networks import (
     SEED,
@@ -14,7 +15,6 @@ from tests.oracle_networks import (
     fetchable,
     fill_with_oracle_weights,
 )
-from training.networks_recon import R_Net
 
 
 @pytest.fixture(scope='module')

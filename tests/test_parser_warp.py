@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
+from perception import parser_warp
 from tests.common import assert_close, shared
-from training import parser_warp
 
 
 def _transform(points):

@@ -9,9 +9,10 @@ import pytest
 from dnnlib.tflib import checkpoints, images, tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
+from perception import experts as perception
+from perception import networks_small
 from tests.common import assert_close, data, shared
 from tests.oracle_networks import oracle_weight, recorded_variables
-from training import networks_small, perception
 
 SMALL = {'recon': dict(network='small_recon', size=32, width=8, weights='recon/w'),
          'id': dict(network='small_id', size=16, width=6, weights='id/w'),
@@ -74,12 +75,12 @@ def test_small_networks_see_averages(tf_session, small_world):
     experts = perception.Experts(perception.load_specs(small_world), ('recon',))
     for size in (32, 64, 112):
         x = np.random.RandomState(size).uniform(0, 255, [2, size, size, 3]).astype(np.float32)
-        shown = tf_session.run(experts.prepare('recon', tf.constant(x)))
+        shown = tf_session.run(experts.resized('recon', tf.constant(x)))
         assert_close(shown, [cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA) for picture in x], atol=1e-2)
         of_any_size = tf.placeholder(tf.float32, [None, None, None, 3])
-        assert_close(tf_session.run(experts.prepare('recon', of_any_size), {of_any_size: x}), shown, atol=1e-4)
+        assert_close(tf_session.run(experts.resized('recon', of_any_size), {of_any_size: x}), shown, atol=1e-4)
     small = tf.constant(x[:, :16, :16])
-    assert_close(*tf_session.run([experts.prepare('recon', small), images.resize(small, 32, 32)]))
+    assert_close(*tf_session.run([experts.resized('recon', small), images.resize(small, 32, 32)]))
 
 
 def test_released_networks_share_their_variables(tf_session, tmp_path):
@@ -145,7 +146,7 @@ def test_weights_of_another_width(tf_session, small_world):
     (dict(network='small_id', size=64), 'weights is missing'),
     (dict(network='Perceptual_Net', weights='w', width=3), 'fixed size'),
     (dict(network='small_id', weights='w', size=64, depth=3), 'depth'),
-    (5, 'JSON')])
+    (5, 'a table')])
 def test_bad_specs_are_named(tmp_path, entry, word):
     path = tmp_path / 'world.json'
     path.write_text(json.dumps({'id': entry}))
@@ -158,13 +159,15 @@ def test_bad_tables_are_named(tmp_path, content):
     path = tmp_path / 'world.json'
     if content is not None:
         path.write_text(content)
-    if content == '[]':
-        assert perception.load_specs(str(path)) == {}
-        with pytest.raises(UserError, match='recon, id'):
-            perception.Experts({})
-    else:
-        with pytest.raises(UserError, match='world.json'):
-            perception.load_specs(str(path))
+    with pytest.raises(UserError, match='world.json'):
+        perception.load_specs(str(path))
+
+
+def test_an_empty_table_lacks_networks(tmp_path):
+    path = tmp_path / 'world.json'
+    path.write_text('{}')
+    with pytest.raises(UserError, match='recon, id'):
+        perception.Experts(perception.load_specs(str(path)))
 
 
 def test_reconstructor_of_a_small_world(tf_session, small_world):

@@ -16,11 +16,12 @@ import preprocess_data
 from dnnlib.tflib import checkpoints, tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
-from preprocess import alignment, detect, landmarks, photos, pipeline, world
+from perception import networks_recon, networks_small
+from preprocess import alignment, detect, landmarks, photos, pipeline
 from renderer import face_model
 from tests import oracle_networks
 from tests.common import assert_close, shared
-from training import networks_recon, networks_small
+from worlds import label
 
 TEMPLATE = np.array([[-0.31, 0.29, 0.13], [0.31, 0.29, 0.13], [0.0, -0.05, 0.55], [-0.25, -0.38, 0.22],
                      [0.25, -0.38, 0.22]])
@@ -158,15 +159,15 @@ def test_both_results_or_none(tmp_path):
 
 
 def test_world_is_kept(tmp_path):
-    assert world.read(str(tmp_path)) is None
-    world.write(str(tmp_path), 'real')
-    world.write(str(tmp_path), 'real')
-    assert world.read(str(tmp_path)) == 'real'
+    assert label.read(str(tmp_path)) is None
+    label.write(str(tmp_path), 'real')
+    label.write(str(tmp_path), 'real')
+    assert label.read(str(tmp_path)) == 'real'
     with pytest.raises(UserError, match='cannot be mixed'):
-        world.write(str(tmp_path), 'synthetic')
+        label.write(str(tmp_path), 'synthetic')
     (tmp_path / 'world.json').write_text('[]')
     with pytest.raises(UserError, match='world.json'):
-        world.read(str(tmp_path))
+        label.read(str(tmp_path))
 
 
 def test_worlds_of_model_and_networks_must_agree(tmp_path):
@@ -175,15 +176,16 @@ def test_worlds_of_model_and_networks_must_agree(tmp_path):
     options = preprocess_data.parse_options(
         ['--image_path', 'x', '--world', 'synthetic', '--face_model', str(tmp_path / 'face'), '--weights',
          str(tmp_path / 'nets' / 'experts.json')])
-    preprocess_data.check_world(options)
-    world.write(str(tmp_path / 'face'), 'synthetic')
-    preprocess_data.check_world(options)
-    world.write(str(tmp_path / 'nets'), 'other')
-    with pytest.raises(UserError, match='nets: belongs to the world "other", .* of "synthetic"'):
-        preprocess_data.check_world(options)
+    (tmp_path / 'nets' / 'experts.json').write_text('{}')
+    preprocess_data.open_world(options)
+    label.write(str(tmp_path / 'face'), 'synthetic')
+    preprocess_data.open_world(options)
+    label.write(str(tmp_path / 'nets'), 'other')
+    with pytest.raises(UserError, match='nets/experts.json is of the other world, all else is of the synthetic world'):
+        preprocess_data.open_world(options)
     options.world = 'real'
-    with pytest.raises(UserError, match='face: belongs to the world "synthetic"'):
-        preprocess_data.check_world(options)
+    with pytest.raises(UserError, match='face is of the synthetic world'):
+        preprocess_data.open_world(options)
 
 
 class _Detector:
@@ -256,7 +258,7 @@ def test_command_end_to_end(tmp_path, small_world):
     assert f'3 photos done, 0 were done before, {len(reasons)} skipped' in first.stdout
     assert '--detect' in first.stdout
     assert len((tmp_path / 'out' / 'skipped.txt').read_text().splitlines()) == len(reasons)
-    assert world.read(str(tmp_path / 'out')) == 'synthetic'
+    assert label.read(str(tmp_path / 'out')) == 'synthetic'
     again = _run(*options, cwd=str(tmp_path))
     assert again.returncode == 0 and '0 photos done, 3 were done before' in again.stdout
     mixed = _run(*(options + ['--world', 'real']), cwd=str(tmp_path))

@@ -16,10 +16,10 @@ from benchmarks.sampling import write_random_model, write_random_vaes
 from dnnlib.tflib import pickles, tfutil
 from dnnlib.tflib.compat import IS_TF1, gpu_names, tf
 from dnnlib.util import UserError
-from preprocess import world
 from renderer import factors
+from sampling import bulk, generator, latents, pretrained, truncation
 from tests.common import assert_close, data, shared
-from training import sampling, snapshots
+from worlds import label
 
 SMALL = dict(resolution=8, fmap_base=64, fmap_max=16, dlatent_size=24, mapping_fmaps=16, mapping_layers=2)
 RECORDED = np.load(data('generator', 'truncate_io.npz'))
@@ -39,7 +39,7 @@ def places(tmp_path_factory):
 @pytest.fixture(scope='module')
 def recorded(places):
     """The generator of the recorded numbers."""
-    with sampling.FaceGenerator(data('generator', 'networks.pkl'), os.path.join(places, 'vaes'),
+    with generator.FaceGenerator(data('generator', 'networks.pkl'), os.path.join(places, 'vaes'),
                                 os.path.join(places, 'average.txt'), threads=2) as faces:
         yield faces
 
@@ -57,7 +57,7 @@ def test_recorded_dlatents(recorded):
     assert_close(recorded.dlatents(coeffs), RECORDED['dlatents'], atol=2e-5)
     assert_close(recorded.identity_dlatents(coeffs), RECORDED['dlatents_id'], atol=2e-5)
     assert_close(recorded.dlatents(coeffs, RATE), RECORDED['dlatents_final'], atol=2e-5)
-    by_hand = sampling.truncate(RECORDED['dlatents'], RECORDED['dlatents_id'], RECORDED['average_w_id'], RATE)
+    by_hand = truncation.truncate(RECORDED['dlatents'], RECORDED['dlatents_id'], RECORDED['average_w_id'], RATE)
     assert_close(by_hand, RECORDED['dlatents_final'], atol=2e-6)
     assert_close(recorded.dlatents(coeffs, 1.0), RECORDED['dlatents'], atol=2e-5)
 
@@ -89,7 +89,7 @@ def test_recorded_latents_to_coefficients(recorded, monkeypatch):
 
 def test_identity_only_keeps_160():
     coeffs = np.random.RandomState(0).standard_normal([2, 286])
-    kept = sampling.identity_only(coeffs)
+    kept = truncation.identity_only(coeffs)
     assert_close(kept[:, :160], coeffs[:, :160])
     assert not kept[:, 160:].any()
 
@@ -119,7 +119,7 @@ def _as_the_release_draws(seed, subjects, variations, moving):
 def test_latents_are_drawn_as_in_the_release(number, moving):
     expected = _as_the_release_draws(1, 3, 4, moving)
     for factor in (number, factors.FACTOR_CHOICES[number][0]):
-        drawn = [np.concatenate([z, subject.noise]) for subject in sampling.draw_subjects(1, 3, 4, factor)
+        drawn = [np.concatenate([z, subject.noise]) for subject in latents.draw_subjects(1, 3, 4, factor)
                  for z in subject.latents[1:]]
         assert_close(drawn, expected)
 
@@ -127,9 +127,9 @@ def test_latents_are_drawn_as_in_the_release(number, moving):
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(1, 5), st.integers(0, 2 ** 32 - 1), st.sampled_from([0, 32]))
 def test_shards_together_are_the_whole(subjects, variations, shards, seed, noise_dim):
-    whole = {s.index: s for s in sampling.draw_subjects(seed, subjects, variations, 0, noise_dim)}
+    whole = {s.index: s for s in latents.draw_subjects(seed, subjects, variations, 0, noise_dim)}
     parts = [s for k in range(shards)
-             for s in sampling.draw_subjects(seed, subjects, variations, 0, noise_dim,
+             for s in latents.draw_subjects(seed, subjects, variations, 0, noise_dim,
                                             lambda i, k=k: i % shards == k)]
     assert sorted(s.index for s in parts) == list(range(subjects))
     for part in parts:
@@ -139,7 +139,7 @@ def test_shards_together_are_the_whole(subjects, variations, shards, seed, noise
 
 def test_only_what_moves_moves(recorded):
     for number, (_, moving) in enumerate(factors.FACTOR_CHOICES):
-        subjects = list(sampling.draw_subjects(1, 2, 3, number))
+        subjects = list(latents.draw_subjects(1, 2, 3, number))
         for people in recorded.subject_faces(subjects):
             for factor in factors.FACTORS:
                 values = np.stack([face.coeffs[factor.coeffs] for face in people])
@@ -153,7 +153,7 @@ def test_only_what_moves_moves(recorded):
 
 
 def test_random_faces_are_the_subjects_of_the_release(recorded):
-    own = next(sampling.draw_subjects(7, 1, 1))
+    own = next(latents.draw_subjects(7, 1, 1))
     face = recorded.random_face(seed=7)
     assert_close(face.coeffs, recorded.faces_from_latents(own.latents[:1], own.noise)[0].coeffs)
     assert_close(recorded.random_faces(3, seed=7)[0].coeffs, face.coeffs, atol=2e-5)
@@ -163,7 +163,7 @@ def test_random_faces_are_the_subjects_of_the_release(recorded):
 def test_unknown_factors():
     for factor in (4, -1, 'smile'):
         with pytest.raises(UserError, match='expected one of 0 .all.'):
-            sampling.moving_factors(factor)
+            latents.moving_factors(factor)
 
 
 # Pictures
@@ -185,7 +185,7 @@ def test_render_writes_pictures(recorded, tmp_path):
 
 def test_two_generators_live_in_one_process_and_leave_the_outside_alone(recorded, small, tf_session):
     before = tf.get_default_graph().as_graph_def().ByteSize()
-    with sampling.FaceGenerator(*small) as other:
+    with generator.FaceGenerator(*small) as other:
         assert (other.resolution, other.num_layers, recorded.resolution) == (8, 4, 64)
         assert other.images(other.mean_face(), rate=1).shape == (1, 8, 8, 3)
         assert recorded.images(RECORDED['inputcoeff'][:1]).shape == (1, 64, 64, 3)
@@ -201,7 +201,7 @@ def test_a_growing_network_gives_its_coarse_pictures(places, tmp_path):
     synthesis = states[0].components['synthesis']
     synthesis.variables = [(name, np.float32(1) if name == 'lod' else value) for name, value in synthesis.variables]
     pickles.save_states(states, str(tmp_path / 'coarse.pkl'))
-    with sampling.FaceGenerator(str(tmp_path / 'coarse.pkl'), os.path.join(places, 'vaes')) as faces:
+    with generator.FaceGenerator(str(tmp_path / 'coarse.pkl'), os.path.join(places, 'vaes')) as faces:
         picture = faces.images(np.ones([1, 286]), rate=1)
     assert_close(picture[:, ::2, ::2].repeat(2, axis=1).repeat(2, axis=2), picture)
 
@@ -209,9 +209,9 @@ def test_a_growing_network_gives_its_coarse_pictures(places, tmp_path):
 def test_a_generator_without_noise_vector(places, tmp_path):
     model, noise_dim = str(tmp_path / 'm.pkl'), 0
     write_random_model(model, latent_size=254 + noise_dim, **SMALL)
-    with sampling.FaceGenerator(model, os.path.join(places, 'vaes')) as faces:
+    with generator.FaceGenerator(model, os.path.join(places, 'vaes')) as faces:
         assert faces.noise_dim == faces.random_face(1).noise.size == noise_dim
-        subject = next(sampling.draw_subjects(1, 1, 2, 'pose', noise_dim))
+        subject = next(latents.draw_subjects(1, 1, 2, 'pose', noise_dim))
         assert faces.images(faces.subject_faces([subject])[0], rate=1).shape == (2, 8, 8, 3)
 
 
@@ -219,14 +219,14 @@ def test_models_that_are_no_face_generators(places, tmp_path):
     model = str(tmp_path / 'm.pkl')
     write_random_model(model, **dict(SMALL, latent_size=200))
     with pytest.raises(UserError, match='takes 200 numbers.*286 in all'):
-        sampling.FaceGenerator(model)
+        generator.FaceGenerator(model)
     pickles.save_states([pickles.load_states(data('generator', 'networks.pkl'))[1]], model)
     with pytest.raises(UserError, match='D_basic; expected a generator'):
-        sampling.FaceGenerator(model)
+        generator.FaceGenerator(model)
     with pytest.raises(UserError, match='no such file'):
-        sampling.FaceGenerator(str(tmp_path / 'none.pkl'))
+        generator.FaceGenerator(str(tmp_path / 'none.pkl'))
     with pytest.raises(UserError, match='VAE'):
-        with sampling.FaceGenerator(os.path.join(places, 'small.pkl'), str(tmp_path)) as faces:
+        with generator.FaceGenerator(os.path.join(places, 'small.pkl'), str(tmp_path)) as faces:
             faces.random_face(1)
 
 
@@ -244,40 +244,40 @@ def _average_by_hand(faces, count):
 
 
 def test_average_of_w(small, monkeypatch):
-    monkeypatch.setattr(sampling, '_BATCH', 7)
-    monkeypatch.setattr(sampling, 'AVERAGE_COUNT', 20)
-    with sampling.FaceGenerator(*small) as faces:
+    monkeypatch.setattr(truncation, '_BATCH', 7)
+    monkeypatch.setattr(truncation, 'AVERAGE_COUNT', 20)
+    with generator.FaceGenerator(*small) as faces:
         expected = _average_by_hand(faces, 20)
-        assert_close(faces.compute_average_w(20), expected, atol=2e-5)
+        assert_close(truncation.compute_average(faces, 20), expected, atol=2e-5)
         assert_close(faces.average_w, expected, atol=2e-5)
     kept = small[0][:-4] + '-average_w_id.txt'
     assert_close(np.loadtxt(kept), expected, atol=2e-5)
-    monkeypatch.setattr(sampling.FaceGenerator, 'compute_average_w', lambda self: pytest.fail('computed twice'))
-    with sampling.FaceGenerator(*small) as faces:
+    monkeypatch.setattr(truncation, 'compute_average', lambda faces: pytest.fail('computed twice'))
+    with generator.FaceGenerator(*small) as faces:
         assert_close(faces.average_w, expected, atol=2e-5)
 
 
 @pytest.mark.skipif(IS_TF1 or gpu_names() or not tfutil.cpu_has_bfloat16(), reason='no bfloat16 here')
 def test_bfloat16_changes_pictures_by_little_and_numbers_not_at_all(small, monkeypatch):
-    monkeypatch.setattr(sampling, 'AVERAGE_COUNT', 20)
+    monkeypatch.setattr(truncation, 'AVERAGE_COUNT', 20)
     found = {}
     for precision in ('bfloat16', 'float32'):
-        with sampling.FaceGenerator(*small, precision=precision) as faces:
+        with generator.FaceGenerator(*small, precision=precision) as faces:
             people = faces.random_faces(4, seed=1)
             found[precision] = np.stack([face.coeffs for face in people]), faces.images(people).astype(int)
             assert faces.identify().get('precision', 'float32') == precision
-            average = faces.compute_average_w(20)
+            average = truncation.compute_average(faces, 20)
             assert_close(average, found.setdefault('average', average), atol=1e-5)
     np.testing.assert_array_equal(found['bfloat16'][0], found['float32'][0])
     assert 0 < np.abs(found['bfloat16'][1] - found['float32'][1]).mean() < 2
 
 
 def test_average_of_another_model_is_not_taken(small, places, monkeypatch, capsys):
-    monkeypatch.setattr(sampling, 'AVERAGE_COUNT', 3)
-    with sampling.FaceGenerator(*small) as faces:
+    monkeypatch.setattr(truncation, 'AVERAGE_COUNT', 3)
+    with generator.FaceGenerator(*small) as faces:
         first = faces.average_w
     write_random_model(small[0], latent_size=286 + 1, **SMALL)
-    with sampling.FaceGenerator(*small) as faces:
+    with generator.FaceGenerator(*small) as faces:
         assert np.abs(faces.average_w - first).max() > 1e-3
     assert 'computing it again' in capsys.readouterr().err
 
@@ -285,22 +285,22 @@ def test_average_of_another_model_is_not_taken(small, places, monkeypatch, capsy
 def test_average_without_a_tag_is_taken_if_its_shape_fits(small):
     path = small[0][:-4] + '-average_w_id.txt'
     np.savetxt(path, np.ones([4, 24]))
-    with sampling.FaceGenerator(*small) as faces:
+    with generator.FaceGenerator(*small) as faces:
         assert_close(faces.average_w, np.ones([4, 24]))
     np.savetxt(path, np.ones([4, 23]))
-    with sampling.FaceGenerator(*small) as faces, pytest.raises(UserError, match=r'holds \[4, 23\].*is \[4, 24\]'):
+    with generator.FaceGenerator(*small) as faces, pytest.raises(UserError, match=r'holds \[4, 23\].*is \[4, 24\]'):
         faces.images(np.zeros([1, 286]))
 
 
 def test_average_beside_a_read_only_model_goes_to_the_user(small, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sampling, 'AVERAGE_COUNT', 3)
+    monkeypatch.setattr(truncation, 'AVERAGE_COUNT', 3)
     monkeypatch.setattr(config, 'AVERAGE_CACHE_DIR', str(tmp_path / 'mine'))
-    monkeypatch.setattr(snapshots, 'average_w_path', lambda path: os.path.join(path, 'average.txt'))   # in a file
-    with sampling.FaceGenerator(*small) as faces:
+    monkeypatch.setattr(pretrained, 'average_w_path', lambda path: os.path.join(path, 'average.txt'))   # in a file
+    with generator.FaceGenerator(*small) as faces:
         first = faces.average_w
     assert 'is kept as ' + str(tmp_path / 'mine') in capsys.readouterr().err
-    monkeypatch.setattr(sampling.FaceGenerator, 'compute_average_w', lambda self: pytest.fail('computed twice'))
-    with sampling.FaceGenerator(*small) as faces:
+    monkeypatch.setattr(truncation, 'compute_average', lambda faces: pytest.fail('computed twice'))
+    with generator.FaceGenerator(*small) as faces:
         assert_close(faces.average_w, first)
 
 
@@ -318,42 +318,42 @@ def empty_home(tmp_path, monkeypatch):
     ('CACHE1_DIR', 'network-snapshot-020126.pkl'),
     ('CACHE_DIR', 'e42c6d2dcb3ea6479d593c576c99ecc1_network-snapshot-020126.pkl')])
 def test_default_model_and_its_average_from_the_caches(empty_home, small, folder, name, monkeypatch):
-    monkeypatch.setattr(sampling, '_check_server_answers', lambda: pytest.fail('asked the network'))
+    monkeypatch.setattr(pretrained, '_check_server_answers', lambda: pytest.fail('asked the network'))
     shutil.copy(small[0], os.path.join(getattr(config, folder), name))
     np.savetxt(os.path.join(config.CACHE1_DIR, 'fd19667fb7f2984f21b20696f84410e4_network-snapshot-020126-'
                             'average_w_id.txt'), np.full([4, 24], 3.0))
-    with sampling.FaceGenerator(None, small[1]) as faces:
+    with generator.FaceGenerator(None, small[1]) as faces:
         assert_close(faces.average_w, np.full([4, 24], 3.0))
-    monkeypatch.setattr(sampling, 'AVERAGE_COUNT', 2)
-    with sampling.FaceGenerator(*small) as faces:       # the downloaded average belongs to the default model only
+    monkeypatch.setattr(truncation, 'AVERAGE_COUNT', 2)
+    with generator.FaceGenerator(*small) as faces:       # the downloaded average belongs to the default model only
         assert np.abs(faces.average_w - 3).max() > 0.1
 
 
 def test_decoders_of_another_world_are_refused(small, tmp_path):
     weights = shutil.copytree(small[1], str(tmp_path / 'vaes'))
-    world.write(weights, 'synthetic')
-    with pytest.raises(UserError, match='--vae_weights .*worlds cannot be mixed'):
-        sampling.FaceGenerator(small[0], weights)
+    label.write(weights, 'synthetic')
+    with pytest.raises(UserError, match='worlds cannot be mixed: --vae_weights '):
+        generator.FaceGenerator(small[0], weights)
 
 
 def test_offline_the_embedded_model_is_used_else_a_line_says_where_to_put_one(empty_home, small, monkeypatch, capsys):
     def silence():
         raise UserError('Google Drive does not answer')
-    monkeypatch.setattr(sampling, '_check_server_answers', silence)
+    monkeypatch.setattr(pretrained, '_check_server_answers', silence)
     with pytest.raises(UserError, match='put network-snapshot-020126.pkl into .*CACHE_DIR.*--model'):
-        sampling.find_model()
+        pretrained.find_model()
     embedded = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
     open(embedded, 'w').close()
-    assert sampling.find_model(None, small[1]) == embedded
+    assert pretrained.find_model(None, small[1]) == embedded
     assert 'does not answer: put network-snapshot-020126.pkl there; using' in capsys.readouterr().err
 
 
 def test_without_its_vaes_the_released_model_is_not_fetched(empty_home, monkeypatch, capsys):
-    monkeypatch.setattr(sampling, '_check_server_answers', lambda: pytest.fail('asked the network'))
+    monkeypatch.setattr(pretrained, '_check_server_answers', lambda: pytest.fail('asked the network'))
     embedded = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
     open(embedded, 'w').close()
     vaes = str(empty_home / 'vaes')
-    assert sampling.find_model(None, vaes) == embedded
+    assert pretrained.find_model(None, vaes) == embedded
     assert f'the released model and its VAEs are not in {config.CACHE_DIR} and {vaes}' in capsys.readouterr().err
 
 
@@ -366,17 +366,17 @@ def test_a_silent_server_is_given_up(monkeypatch):
             monkeypatch.setenv(name, address)
         for name in ('no_proxy', 'NO_PROXY'):
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr(sampling, 'ANSWER_SECONDS', 1)
+        monkeypatch.setattr(pretrained, 'ANSWER_SECONDS', 1)
         start = time.time()
         with pytest.raises(UserError, match='does not answer'):
-            sampling._check_server_answers()
+            pretrained._check_server_answers()
     assert time.time() - start < 30
 
 
 def test_the_world_of_a_model_names_its_vaes(small, places, tmp_path):
     shutil.copytree(small[1], str(tmp_path / 'mine'))
-    snapshots.write_world(small[0], 'synthetic', vae_weights='mine')
-    with sampling.FaceGenerator(small[0]) as faces:
+    label.write_model(small[0], 'synthetic', vae_weights='mine')
+    with generator.FaceGenerator(small[0]) as faces:
         assert faces.vae_weights == str(tmp_path / 'mine')
         assert faces.mean_face().coeffs.shape == (286,)
 
@@ -385,12 +385,12 @@ def test_the_world_of_a_model_names_its_vaes(small, places, tmp_path):
 
 def test_pictures_are_told_from_trouble():
     rng = np.random.RandomState(0)
-    assert sampling.find_trouble(RECORDED['images_uint8'], np.ones(4, bool)) is None
-    assert 'noise' in sampling.find_trouble(rng.randint(0, 256, [4, 64, 64, 3]).astype(np.uint8))
-    assert 'noise' in sampling.find_trouble((127 + 40 * rng.standard_normal([4, 64, 64, 3])).clip(0, 255))
-    assert 'one colour' in sampling.find_trouble(np.zeros([4, 64, 64, 3], np.uint8))
-    assert 'one colour' in sampling.find_trouble(np.full([4, 64, 64, 3], 200, np.uint8))
-    assert '1 of 4 pictures hold NaN' in sampling.find_trouble(RECORDED['images_uint8'], np.arange(4) > 0)
+    assert bulk.find_trouble(RECORDED['images_uint8'], np.ones(4, bool)) is None
+    assert 'noise' in bulk.find_trouble(rng.randint(0, 256, [4, 64, 64, 3]).astype(np.uint8))
+    assert 'noise' in bulk.find_trouble((127 + 40 * rng.standard_normal([4, 64, 64, 3])).clip(0, 255))
+    assert 'one colour' in bulk.find_trouble(np.zeros([4, 64, 64, 3], np.uint8))
+    assert 'one colour' in bulk.find_trouble(np.full([4, 64, 64, 3], 200, np.uint8))
+    assert '1 of 4 pictures hold NaN' in bulk.find_trouble(RECORDED['images_uint8'], np.arange(4) > 0)
 
 
 def test_photos_are_no_trouble():
@@ -399,7 +399,7 @@ def test_photos_are_no_trouble():
     for name in names:
         photo = Image.open(os.path.join(folder, name)).convert('RGB')
         for size in (8, 32, 256):
-            assert sampling.find_trouble(np.asarray(photo.resize((size, size)))[np.newaxis]) is None, (name, size)
+            assert bulk.find_trouble(np.asarray(photo.resize((size, size)))[np.newaxis]) is None, (name, size)
 
 
 class _Faces:
@@ -414,11 +414,11 @@ class _Faces:
     (RECORDED['images_uint8'][0], True, ''), (np.zeros([64, 64, 3], np.uint8), True, 'one colour'),
     (np.zeros([64, 64, 3], np.uint8), False, 'NaN')])
 def test_trouble_is_said_once_and_stops_nothing(tmp_path, capsys, picture, finite, word):
-    from training.faces import Face
-    from training.image_folder import ImageFolder
+    from sampling.faces import Face
+    from sampling.image_folder import ImageFolder
     folder = ImageFolder(str(tmp_path), {}, belongs=lambda name: True)
-    jobs = (sampling.Job(f'{i:03d}_00', Face(np.zeros(286))) for i in range(5))
-    assert sampling.generate(_Faces(picture, finite), jobs, folder, 5, batch=2) == (0 if finite else 5)
+    jobs = (bulk.Job(f'{i:03d}_00', Face(np.zeros(286))) for i in range(5))
+    assert bulk.generate(_Faces(picture, finite), jobs, folder, 5, batch=2) == (0 if finite else 5)
     said = capsys.readouterr().err
     assert said.count('warning:') == (1 if word else 0) and word in said
     assert sorted(os.listdir(str(tmp_path))) == [f'{i:03d}_00.png' for i in range(5)] + ['settings.json']

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 import config
-from dnnlib import download
+from dnnlib import hashes
 from dnnlib.tflib import pickles
 from dnnlib.util import UserError
+from sampling import pretrained
 from tests import golden_snapshots, hostile_pickles
 from tests.common import assert_close, data
 from training import snapshots
+from worlds import label
 
 #----------------------------------------------------------------------------
 # Networks.
@@ -80,7 +82,7 @@ def test_files_that_ask_for_other_networks(tf_session, tmp_path, entries):
 def test_changed_file_is_noticed(tmp_path):
     path = tmp_path / 'model.pkl'
     path.write_bytes(b'one')
-    download.write_checksum(str(path))
+    hashes.write_checksum(str(path))
     path.write_bytes(b'two')
     with pytest.raises(UserError, match='SHA-256'):
         snapshots.load_generator(str(path))
@@ -155,24 +157,24 @@ def caches(tmp_path, monkeypatch):
                                      'cache1/fd19667fb7f2984f21b20696f84410e4_network-snapshot-020126-average_w_id.txt',
                                      'cache/fd19667fb7f2984f21b20696f84410e4_network-snapshot-020126-average_w_id.txt'])
 def test_released_files_under_every_name(caches, model, average):
-    assert snapshots.find_default_model() is None
+    assert pretrained.find_default_model() is None
     path = str(caches / 'cache' / model)
     open(path, 'w').close()
-    assert snapshots.find_default_model() == path and snapshots.find_average_w(path) is None
+    assert pretrained.find_default_model() == path and pretrained.find_average_w(path) is None
     (caches / average).write_text('1 2\n3 4\n')
-    assert snapshots.find_average_w(path) == str(caches / average)
-    assert snapshots.fetch_default_model() == path          # nothing to fetch
+    assert pretrained.find_average_w(path) == str(caches / average)
+    assert pretrained.fetch_default_model() == path          # nothing to fetch
     elsewhere = caches / 'network-snapshot-020126.pkl'      # a user's own run may reach this very number
     elsewhere.write_bytes(b'')
-    assert snapshots.find_average_w(str(elsewhere)) is None
+    assert pretrained.find_average_w(str(elsewhere)) is None
 
 
 def test_average_beside_the_model_wins(caches):
     model = str(caches / 'cache' / 'network-snapshot-020126.pkl')
     (caches / 'cache1' / 'network-snapshot-020126-average_w_id.txt').write_text('1 2\n')
     (caches / 'cache' / 'network-snapshot-020126-average_w_id.txt').write_text('1 2\n3 4\n')
-    assert snapshots.find_average_w(model) == snapshots.average_w_path(model)
-    assert_close(snapshots.load_average_w(snapshots.average_w_path(model)), np.float32([[1, 2], [3, 4]]))
+    assert pretrained.find_average_w(model) == pretrained.average_w_path(model)
+    assert_close(pretrained.load_average_w(pretrained.average_w_path(model)), np.float32([[1, 2], [3, 4]]))
 
 
 @pytest.mark.parametrize('text', ['', '<html>', '1 2\n3\n', '1 nan\n'])
@@ -180,7 +182,7 @@ def test_average_beside_the_model_wins(caches):
 def test_bad_average(tmp_path, text):
     (tmp_path / 'a.txt').write_text(text)
     with pytest.raises(UserError, match='a.txt'):
-        snapshots.load_average_w(str(tmp_path / 'a.txt'))
+        pretrained.load_average_w(str(tmp_path / 'a.txt'))
 
 
 def _serve(monkeypatch, files):
@@ -192,17 +194,17 @@ def _serve(monkeypatch, files):
         with open(path, 'wb') as file:
             file.write(files[source])
         return path
-    monkeypatch.setattr(download, 'download', fake)
+    monkeypatch.setattr(pretrained.download, 'download', fake)
 
 
 def test_fetch_and_remember_the_checksum(caches, monkeypatch):
     with open(data('golden', 'tf1.pkl'), 'rb') as file:
         model = file.read()
-    _serve(monkeypatch, {snapshots.MODEL_DRIVE_ID: model, snapshots.AVERAGE_DRIVE_ID: b'1 2\n'})
-    path = snapshots.fetch_default_model(5.0)
-    assert path == str(caches / 'cache' / 'network-snapshot-020126.pkl') == snapshots.find_default_model()
-    assert snapshots.find_average_w(path) == str(caches / 'cache1' / 'network-snapshot-020126-average_w_id.txt')
-    download.verify_checksum(path)
+    _serve(monkeypatch, {pretrained.MODEL_DRIVE_ID: model, pretrained.AVERAGE_DRIVE_ID: b'1 2\n'})
+    path = pretrained.fetch_default_model(5.0)
+    assert path == str(caches / 'cache' / 'network-snapshot-020126.pkl') == pretrained.find_default_model()
+    assert pretrained.find_average_w(path) == str(caches / 'cache1' / 'network-snapshot-020126-average_w_id.txt')
+    hashes.verify_checksum(path)
     with open(path, 'r+b') as file:
         file.seek(100000)
         file.write(b'????')
@@ -212,16 +214,16 @@ def test_fetch_and_remember_the_checksum(caches, monkeypatch):
 
 def test_fetch_without_the_average(caches, monkeypatch):
     with open(data('golden', 'tf1.pkl'), 'rb') as file:
-        _serve(monkeypatch, {snapshots.MODEL_DRIVE_ID: file.read(), snapshots.AVERAGE_DRIVE_ID: b'<html>'})
-    path = snapshots.fetch_default_model(5.0)
-    assert snapshots.find_average_w(path) is None and os.listdir(caches / 'cache1') == []
+        _serve(monkeypatch, {pretrained.MODEL_DRIVE_ID: file.read(), pretrained.AVERAGE_DRIVE_ID: b'<html>'})
+    path = pretrained.fetch_default_model(5.0)
+    assert pretrained.find_average_w(path) is None and os.listdir(caches / 'cache1') == []
 
 
-@pytest.mark.parametrize('files, word', [({}, 'offline'), ({snapshots.MODEL_DRIVE_ID: b'junk'}, 'no pickle')])
+@pytest.mark.parametrize('files, word', [({}, 'offline'), ({pretrained.MODEL_DRIVE_ID: b'junk'}, 'no pickle')])
 def test_fetch_fails_in_one_line(caches, monkeypatch, files, word):
     _serve(monkeypatch, files)
     with pytest.raises(UserError, match=word) as caught:
-        snapshots.fetch_default_model(5.0)
+        pretrained.fetch_default_model(5.0)
     assert '\n' not in str(caught.value) and os.listdir(caches / 'cache') == []
 
 
@@ -230,12 +232,12 @@ def test_fetch_fails_in_one_line(caches, monkeypatch, files, word):
 
 def test_world(tmp_path):
     model = str(tmp_path / 'network-final.pkl')
-    assert snapshots.read_world(model) == {'world': 'real'}
-    assert snapshots.write_world(model, 'synthetic', vae_weights='vae') == str(tmp_path / 'network-final-world.json')
-    assert snapshots.read_world(model) == {'world': 'synthetic', 'vae_weights': 'vae'}
+    assert label.read_model(model) == {'world': 'real'}
+    assert label.write_model(model, 'synthetic', vae_weights='vae') == str(tmp_path / 'network-final-world.json')
+    assert label.read_model(model) == {'world': 'synthetic', 'vae_weights': 'vae'}
     with pytest.raises(UserError, match='unknown'):
-        snapshots.write_world(model, 'flat')
+        label.write_model(model, 'flat')
     for text in ('{', '[]', '{"world": "flat"}', '{}'):
         (tmp_path / 'network-final-world.json').write_text(text)
         with pytest.raises(UserError, match='network-final-world.json'):
-            snapshots.read_world(model)
+            label.read_model(model)

@@ -215,7 +215,7 @@ def test_verification():
 
 def test_command_writes_weights_and_a_table(tmp_path, small_parts):
     from dnnlib.tflib import checkpoints
-    from training import perception
+    from perception import experts as perception
     output, kept = str(tmp_path / 'out'), str(tmp_path / 'work')
     for name in ('recon', 'parser'):
         options = experts.parse_options(['--output', output, '--work', kept, '--photos', '256', '--held_out', '64',
@@ -265,7 +265,7 @@ def test_help_does_not_load_tensorflow():
 @pytest.fixture(scope='module')
 def committed():
     """(specs, table) of the weights that belong to the project."""
-    from training import perception
+    from perception import experts as perception
     path = os.path.join(experts.WEIGHTS_DIR, experts.TABLE)
     with open(path, encoding='utf-8') as file:
         return perception.load_specs(path), json.load(file)

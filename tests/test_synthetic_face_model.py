@@ -1,5 +1,7 @@
 """The synthetic head: format of the real face model, outward triangles, landmarks and bases that mean something."""
 
+import json
+
 import numpy as np
 import pytest
 import scipy.io
@@ -119,7 +121,7 @@ def test_save_makes_a_folder_that_every_command_can_use(tmp_path, model):
     for name, array in vars(model).items():
         assert (getattr(again, name) == array).all(), name
     assert_close(load_landmarks_3d(str(tmp_path / 'world' / face_model.TEMPLATE_FILE)), face_model.template())
-    assert (tmp_path / 'world' / 'world.json').read_text().strip() == '{"world": "synthetic"}'
+    assert json.loads((tmp_path / 'world' / 'world.json').read_text()) == {'world': 'synthetic'}
     assert (tmp_path / 'world' / MODEL_FILE).stat().st_size < 3e6
     (tmp_path / 'world' / 'world.json').write_text('{"world": "real"}')
     with pytest.raises(UserError, match='cannot be mixed'):

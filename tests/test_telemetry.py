@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from dnnlib import pictures
 from dnnlib.tflib.autosummary import Means
 from dnnlib.tflib.compat import tf
-from training import grids, telemetry
+from training import telemetry
 from training.telemetry import Telemetry, duration, tick_line
 
 PROGRESS = dict(tick=3, nimg=4200, kimg=4.2, tick_kimg=1.4, lod=2.25, minibatch=16, resolution=16, seconds=3723.0,
@@ -67,7 +68,7 @@ def test_a_life_after_another(tmp_path, capsys):
         first.step(1400 * tick, {'Loss/G': 2.0 * tick})
         first.show(1400 * tick)
         first.tick(dict(PROGRESS, tick=tick, nimg=1400 * tick), {'TrainG/learning_rate': 0.5})
-    grids.save_image(np.zeros([4, 6, 3], np.uint8), str(tmp_path / 'a.png'))
+    pictures.save_image(np.zeros([4, 6, 3], np.uint8), str(tmp_path / 'a.png'))
     first.picture('fakes', str(tmp_path / 'a.png'), 4200)
     first.close()
     assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ['1', '2', '3']

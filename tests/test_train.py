@@ -19,13 +19,13 @@ import pytest
 import config as paths
 import train
 from dnnlib.util import EasyDict, UserError
-from preprocess import world
 from tests.test_distributed import free_ports
 from tests.training_lives import FLAT, MINIBATCH, PER_LOOK, Lives, Place, read_stats, write_config
 from training import configs, schedule, snapshots
 from training.checkpoints import FOLDER as CHECKPOINTS
 from training.checkpoints import Checkpoints, newest_facts
 from vae.model import Decoders
+from worlds import label
 
 WAIT = 400      # seconds for a life to get anywhere, on a machine that does much else
 
@@ -89,7 +89,7 @@ def test_defaults_are_the_released_ones(place):
 def test_weight_of_landmarks_by_stage_unless_the_user_says(place, tmp_path):
     snapshot = tmp_path / 'network-snapshot-015000.pkl'
     snapshot.write_bytes(b'')
-    snapshots.write_world(str(snapshot), 'synthetic')
+    label.write_model(str(snapshot), 'synthetic')
     second = ['--stage', '2', '--run_id', str(snapshot), '--data_dir', place.dataset]
     found = _resolve(*second)
     assert (found.weights['w_lm'], found.start_kimg, found.total_kimg) == (100, 15000, 20000)
@@ -257,10 +257,10 @@ def test_resuming_takes_new_paths_of_a_world_and_keeps_to_it(place, tmp_path, mo
     run_dir = _run_with(tmp_path, '00000-a', data_dir=place.dataset, result_dir=str(tmp_path), weights={}, num_gpus=0,
                         config=configs.load('demo64'), world='synthetic', world_parts=world_parts, cpu_devices=None)
     monkeypatch.chdir(str(tmp_path))
-    for name, label in (('face', None), ('other', 'real'), ('data', 'real')):
+    for name, world in (('face', None), ('other', 'real'), ('data', 'real')):
         os.mkdir(name)
-        if label:
-            world.write(name, label)
+        if world:
+            label.write(name, world)
 
     def resumed(*arguments):
         return train.resume(train.parse_options(['--resume', run_dir] + list(arguments)))[0]
@@ -272,7 +272,7 @@ def test_resuming_takes_new_paths_of_a_world_and_keeps_to_it(place, tmp_path, mo
     assert resumed().world_parts['vae_weights'] == os.path.join(run_dir, 'vae')
     for arguments, message in ((('--vae_weights', 'face'), 'the run has its own copy'),
                                (('--experts', 'other/experts.json'), '--experts is of the real world'),
-                               (('--face_model', 'other'), '--face_model is of the real world, the run is of the synt'),
+                               (('--face_model', 'other'), 'the run is of the synthetic world, .* --face_model is of the real world'),
                                (('--data_dir', 'data'), '--data_dir is of the real world, the run is of the synth')):
         with pytest.raises(UserError, match=message):
             resumed(*arguments)
@@ -353,11 +353,11 @@ def test_what_a_run_leaves(whole, place):
     assert len(Checkpoints(run_dir).existing()) == 3
     networks = newest_facts(run_dir)['networks']
     assert [entry['name'] for entry in networks] == ['G', 'D', 'Gs'] and networks[0]['static_kwargs']['coeff_scale']
-    facts = snapshots.read_world(os.path.join(run_dir, 'network-final.pkl'))
+    facts = label.read_model(os.path.join(run_dir, 'network-final.pkl'))
     assert (facts['world'], facts['vae_weights']) == ('synthetic', 'vae') and os.path.isdir(facts['face_model'])
     assert {os.path.basename(path) for path, _, _ in os.walk(os.path.join(run_dir, 'vae'))} == {
         'vae', 'id', 'exp', 'gamma', 'rot'}
-    assert world.read(os.path.join(run_dir, 'vae')) == 'synthetic'
+    assert label.read(os.path.join(run_dir, 'vae')) == 'synthetic'
 
 
 def test_growing_and_numbers_of_a_run(whole):
@@ -506,7 +506,7 @@ def flat_snapshot(place):
         context = types.SimpleNamespace(noise_dim=32, decoders=Decoders(os.path.join(paths.DEMO_DIR, 'vae')))
         nets = towers.build_networks(['/device:CPU:0'], config, 3, context)
         snapshots.save_networks(nets.copies[0] + (nets.Gs,), path)
-    snapshots.write_world(path, 'synthetic')
+    label.write_model(path, 'synthetic')
     return path
 
 
@@ -537,7 +537,7 @@ def test_stage_2_on_two_devices_until_sigterm(place, lives, flat_snapshot):
 def test_stage_2_goes_on_without_its_snapshot(place, lives, flat_snapshot):
     snapshot = os.path.join(place.folder, 'network-snapshot-000001.pkl')
     shutil.copy(flat_snapshot, snapshot)
-    snapshots.write_world(snapshot, 'synthetic')
+    label.write_model(snapshot, 'synthetic')
     chain = Chain(place, lives, 'alone', _stage_2(place, snapshot, 1))
     nimg = 0
     for _ in range(2):
@@ -559,7 +559,7 @@ def test_a_snapshot_that_does_not_fit_is_refused_before_anything_is_written(
     broken, results = str(tmp_path / 'broken.pkl'), str(tmp_path / 'results')
     with open(flat_snapshot, 'rb') as file, open(broken, 'wb') as other:
         other.write(file.read()[:5000])
-    snapshots.write_world(broken, 'synthetic')
+    label.write_model(broken, 'synthetic')
     options = [broken if x == 'BROKEN' else x for x in options]
     for last in ([], ['--dry-run']):
         with pytest.raises(UserError, match=message):
@@ -714,7 +714,7 @@ def test_errors_of_tensorflow_are_explained():
     (ValueError('a\nb'), 'ValueError: a'), (np.linalg.LinAlgError('did not converge'), 'LinAlgError: did not converge'),
     (MemoryError(), 'MemoryError: no further words'), (UserError('a.pkl: damaged'), 'a.pkl: damaged')])
 def test_a_failed_measurement_does_not_end_the_training(tmp_path, monkeypatch, error, reason):
-    from training import evaluation
+    from metrics import evaluation
     from training.archive import Archive
     said = []
 

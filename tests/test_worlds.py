@@ -11,29 +11,29 @@ import scipy.io
 import config
 from dnnlib.tflib import checkpoints
 from dnnlib.util import UserError
-from metrics import metric_base, opening
-from preprocess import world
+from metrics import inputs, metric_base
 from renderer import factors
-from training.worlds import World
 from vae import demo, model
+from worlds import label
+from worlds.parts import World
 
 
-def write_vae(weights, name, label=None, folder='', file=model.RELEASED):
+def write_vae(weights, name, world=None, folder='', file=model.RELEASED):
     """A decoder without meaning below the folder `weights`."""
     place = os.path.join(weights, name, folder)
     checkpoints.save(os.path.join(place, file), {n: np.zeros(s, np.float32)
                                                  for n, s in model.decoder_shapes(name, 4).items()})
-    if label:
-        world.write(place, label)
+    if world:
+        label.write(place, world)
 
 
 def test_data_know_their_world_by_their_folder_or_the_one_above(tmp_path):
     (tmp_path / 'coeff').mkdir()
-    assert world.of_data(str(tmp_path / 'coeff')) is None
-    world.write(str(tmp_path), 'synthetic')
-    assert world.of_data(str(tmp_path / 'coeff')) == world.of_data(str(tmp_path)) == 'synthetic'
-    world.write(str(tmp_path / 'coeff'), 'real')
-    assert world.of_data(str(tmp_path / 'coeff')) == 'real'
+    assert label.of_data(str(tmp_path / 'coeff')) is None
+    label.write(str(tmp_path), 'synthetic')
+    assert label.of_data(str(tmp_path / 'coeff')) == label.of_data(str(tmp_path)) == 'synthetic'
+    label.write(str(tmp_path / 'coeff'), 'real')
+    assert label.of_data(str(tmp_path / 'coeff')) == 'real'
 
 
 def test_vaes_say_their_world_beside_the_weights(tmp_path):
@@ -46,8 +46,8 @@ def test_vaes_say_their_world_beside_the_weights(tmp_path):
     assert model.world_of(weights) is None
     write_vae(weights, 'rot', 'real')
     assert model.world_of(weights) == 'real'
-    world.write(weights, 'synthetic')
-    with pytest.raises(UserError, match='VAEs of several worlds'):
+    label.write(weights, 'synthetic')
+    with pytest.raises(UserError, match='worlds cannot be mixed: VAEs in '):
         model.world_of(weights)
 
 
@@ -64,15 +64,15 @@ def test_trained_vaes_pass_the_world_of_their_data_on(tmp_path, monkeypatch, tf_
     os.makedirs(data)
     for i in range(3):
         scipy.io.savemat(os.path.join(data, f'{i}.mat'), {'coeff': np.random.RandomState(i).randn(factors.NUM_RECON)})
-    world.write(os.path.dirname(data), 'synthetic')
+    label.write(os.path.dirname(data), 'synthetic')
     write_vae(weights, 'id')
     assert _train_vae(monkeypatch, '--datapath', data, '--output-path', weights) == 0
-    assert world.read(os.path.join(weights, 'rot')) == model.world_of(weights) == 'synthetic'
-    assert world.read(weights) is None and world.read(os.path.join(weights, 'id')) is None
+    assert label.read(os.path.join(weights, 'rot')) == model.world_of(weights) == 'synthetic'
+    assert label.read(weights) is None and label.read(os.path.join(weights, 'id')) is None
     shutil.rmtree(os.path.join(weights, 'rot', model.TRAINED))
-    os.remove(os.path.join(os.path.dirname(data), world.FILE))
-    world.write(data, 'real')
-    with pytest.raises(UserError, match='holds VAEs of the world "synthetic", which cannot be mixed with data of "rea'):
+    os.remove(os.path.join(os.path.dirname(data), label.FILE))
+    label.write(data, 'real')
+    with pytest.raises(UserError, match='is of the real world, --output-path .* is of the synthetic world'):
         _train_vae(monkeypatch, '--datapath', data, '--output-path', weights)
 
 
@@ -80,7 +80,7 @@ def test_weights_of_an_unknown_world_lose_the_label_of_older_ones(tmp_path):
     folders = demo.EasyDict(weights=str(tmp_path), factor=str(tmp_path / 'rot'),
                             epochs=str(tmp_path / 'rot' / model.TRAINED))
     write_vae(str(tmp_path), 'rot', None, model.TRAINED, model.CHECKPOINT.format(0))
-    world.write(folders.factor, 'synthetic')
+    label.write(folders.factor, 'synthetic')
     demo._publish(folders, 0, {})
     assert model.world_of(str(tmp_path)) is None
 
@@ -90,18 +90,18 @@ def test_parts_of_another_world_are_refused(tmp_path, part):
     """Whether a part is named by its folder or by a file in it."""
     foreign, table = str(tmp_path), os.path.join(config.ROOT, 'synthetic', 'weights')
     for name in os.listdir(table):
-        if name != world.FILE:
+        if name != label.FILE:
             shutil.copy(os.path.join(table, name), foreign)
     named = [foreign] + {'experts': [os.path.join(foreign, 'experts.json')],
                          'recon': [os.path.join(foreign, 'experts.json')]}.get(part, [])
     for path in named:
         options = metric_base.Options(source='renders', world='synthetic', **{part: path})
-        opening.Setting(options)                        # it says nothing
-        world.write(foreign, 'synthetic')
-        opening.Setting(options)
-        os.remove(os.path.join(foreign, world.FILE))
-        world.write(foreign, 'real')
-        with pytest.raises(UserError, match=f'--{part} .*belongs to the world "real", but all else is of the world "s'):
-            opening.Setting(options)
-        os.remove(os.path.join(foreign, world.FILE))
-    assert World('synthetic').check().name == 'synthetic'
+        inputs.Inputs(options)                        # it says nothing
+        label.write(foreign, 'synthetic')
+        inputs.Inputs(options)
+        os.remove(os.path.join(foreign, label.FILE))
+        label.write(foreign, 'real')
+        with pytest.raises(UserError, match=f'--{part} .* is of the real world, all else is of the s'):
+            inputs.Inputs(options)
+        os.remove(os.path.join(foreign, label.FILE))
+    assert World('synthetic').name == 'synthetic'

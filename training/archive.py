@@ -6,13 +6,13 @@ import time
 
 import numpy as np
 
-from dnnlib import tfrecords
+from dnnlib import pictures, tfrecords
 from dnnlib.tflib import tfutil
 from dnnlib.util import UserError, atomic_path
-from preprocess import world as worlds
-from training import grids, snapshots
+from training import snapshots
 from training.fixed_faces import FixedFaces
 from vae.model import RELEASED, export_decoder
+from worlds import label
 
 RETRY_SECONDS = 60          # after a checkpoint that could not be written
 MEASURING_SECONDS = 86400   # that other hosts wait for metrics
@@ -50,7 +50,8 @@ class Archive:
             if not os.path.exists(self.run.path('reals.png')):
                 columns, rows = self._fixed.grid_size
                 reals = itertools.islice(tfrecords.read_images(dataset.levels[0].path), columns * rows)
-                grids.save_image_grid(np.stack(list(reals)), self.run.path('reals.png'), (columns, rows), layout='NCHW')
+                pictures.save_image_grid(np.stack(list(reals)), self.run.path('reals.png'), (columns, rows),
+                                         layout='NCHW')
             Gs.set_var('lod', lod)
             self._draw_fakes(nimg)
 
@@ -107,7 +108,7 @@ class Archive:
         folder = self.run.path(snapshots.VAE_FOLDER)
         if not os.path.isdir(folder):
             with atomic_path(folder, directory=True) as temporary:
-                worlds.write(temporary, self.world)
+                label.write(temporary, self.world)
                 for name, path in paths.items():
                     export_decoder(path, os.path.join(temporary, name, RELEASED), name)
 
@@ -118,7 +119,7 @@ class Archive:
 
     def _save_networks(self, name):
         path = self.run.path(name)
-        snapshots.write_world(path, self.world, **dict(self.world_parts, vae_weights=snapshots.VAE_FOLDER))
+        label.write_model(path, self.world, **dict(self.world_parts, vae_weights=snapshots.VAE_FOLDER))
         snapshots.save_networks(self.networks, path)
 
     def _checkpoint(self, progress, must):

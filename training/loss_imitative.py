@@ -17,7 +17,7 @@ SAME_IDENTITY = 0.3                             # 1 - cosine below which two fac
 def imitative_terms(names, fake, render, mask, experts=None, coeff=None, landmarks_256=None, landmarks_of=None):
     """The terms `names` of TERMS -> EasyDict of scalars; what no term needs may stay None and is never built.
 
-    fake, render, mask: see above. experts: training.perception.Experts (lm, gamma, id). coeff: [N, 254 or more], what
+    fake, render, mask: see above. experts: perception.experts.Experts (lm, gamma, id). coeff: [N, 254 or more], what
     the render was made from (gamma). landmarks_256: [N, 68, 2] of the render, pixels of a 256 picture, y UP (lm).
     landmarks_of: function from reconstruction vectors [N, 257] to landmarks of the 224 picture [N, 68, 2] (lm).
     """

@@ -24,7 +24,7 @@ Context = namedtuple('Context', (
     'settings',         # configs.Settings
     'decoders',         # vae.model.Decoders
     'faces',            # renderer.face_renderer.FaceRenderer
-    'experts',          # training.perception.Experts; None where only L1 is built, in stage 1
+    'experts',          # perception.experts.Experts; None where only L1 is built, in stage 1
 ))
 
 # What is fed at every step: scalars.

@@ -1,27 +1,17 @@
-"""Network snapshots of runs and the released model: find, fetch, load, save; the world a model belongs to."""
+"""Network snapshots of runs: find, load, save."""
 
 import contextlib
-import json
 import os
 import re
-import time
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Tuple, Union
 
 import numpy as np
 
 import config
-from dnnlib import download
+from dnnlib import hashes
 from dnnlib.tflib import pickles
-from dnnlib.util import UserError, atomic_path
+from dnnlib.util import UserError
 
-MODEL_NAME = 'network-snapshot-020126.pkl'                          # released, FFHQ, 256x256
-MODEL_DRIVE_ID = '1nT_cf610q5mxD_jACvV43w4SYBxsPUBq'
-MODEL_PREFIX = 'e42c6d2dcb3ea6479d593c576c99ecc1_'                  # MD5 of the download address
-AVERAGE_SUFFIX = '-average_w_id.txt'
-AVERAGE_NAME = 'network-snapshot-020126' + AVERAGE_SUFFIX
-AVERAGE_DRIVE_ID = '17L6-ENX3NbMsS3MSCshychZETLPtJnbS'
-AVERAGE_PREFIX = 'fd19667fb7f2984f21b20696f84410e4_'
-WORLDS = ('real', 'synthetic')
 VAE_FOLDER = 'vae'                  # in a run's directory: the decoders that its snapshots belong to
 MAX_OPTION = 65536                  # of a stored network; the largest in use is fmap_base
 
@@ -103,7 +93,7 @@ def _load_three(path):
 
 
 def _load(path):
-    download.verify_checksum(path)
+    hashes.verify_checksum(path)
     return pickles.load_states(path)
 
 
@@ -187,131 +177,3 @@ def find_run(run: str, result_dir: str = config.RESULT_DIR) -> str:
         found = f'{len(matches)} runs match: {_listing(matches)}' if matches else f'the runs there: {_listing(runs)}'
         raise UserError(f'run {run}: expected a directory, or the number of one run in {result_dir}; {found}')
     return os.path.join(result_dir, matches[0])
-
-
-#----------------------------------------------------------------------------
-# The released model and its average of w.
-
-def find_default_model() -> Optional[str]:
-    """Path of the released model in one of the cache folders, plain or under its prefixed name; None if absent."""
-    return _in_cache([MODEL_NAME, MODEL_PREFIX + MODEL_NAME])
-
-
-def average_w_path(model_path: str) -> str:
-    """Where a model's average of w over identities is kept: `<model>-average_w_id.txt` beside it."""
-    return os.path.splitext(model_path)[0] + AVERAGE_SUFFIX
-
-
-def find_average_w(model_path: str) -> Optional[str]:
-    """Path of the stored average of w of this model, None if there is none yet.
-
-    The released average belongs to the released model alone, so only a model that lies in a cache folder under one of
-    the released names gets it.
-    """
-    beside = average_w_path(model_path)
-    if os.path.isfile(beside):
-        return beside
-    return _in_cache([AVERAGE_NAME, AVERAGE_PREFIX + AVERAGE_NAME]) if _is_default_model(model_path) else None
-
-
-def fetch_default_model(timeout_s: float = 3600.0) -> str:
-    """Path of the released model, downloaded into the cache if it is absent; its average of w comes with it.
-
-    Takes at most about `timeout_s` seconds; what has come is taken up by the next call. The SHA-256 of the first whole
-    download is remembered beside it and checked when it is loaded. Raises UserError, one line, when it cannot be had;
-    without its average it is still usable.
-    """
-    path, end = find_default_model(), time.monotonic() + timeout_s
-    if path is None:
-        path = _fetch_model(timeout_s)
-    if find_average_w(path) is None:
-        with contextlib.suppress(UserError):    # sampling computes it then
-            _fetch_average(max(end - time.monotonic(), 1.0))
-    return path
-
-
-def _fetch_model(timeout_s):
-    path = os.path.join(config.CACHE_DIR, MODEL_NAME)
-    try:
-        download.download(MODEL_DRIVE_ID, path, timeout_s)
-    except UserError as error:
-        raise UserError(f'the released model is not in {config.CACHE_DIR}, and {error}') from error
-    _keep_if(pickles.load_states, path)
-    download.write_checksum(path)
-    return path
-
-
-def _fetch_average(timeout_s):
-    path = os.path.join(config.CACHE1_DIR, AVERAGE_NAME)
-    download.download(AVERAGE_DRIVE_ID, path, timeout_s)
-    _keep_if(load_average_w, path)
-
-
-def _keep_if(load, path):
-    """Remove a downloaded file that does not load, so that the next call tries again."""
-    try:
-        load(path)
-    except UserError:
-        os.remove(path)
-        raise
-
-
-def load_average_w(path: str) -> np.ndarray:
-    """A stored average of w, float32 [num_layers, dlatent_size], from text of one row per layer. UserError if bad."""
-    try:
-        rows = np.loadtxt(path, dtype=np.float32, ndmin=2)
-    except (OSError, ValueError) as error:
-        raise UserError(f'{path}: not a table of numbers, one row per layer ({error}); remove it and it is made '
-                        'again') from error
-    if not rows.size or not np.isfinite(rows).all():
-        raise UserError(f'{path}: empty or not finite; expected one row of numbers per layer; remove it and it is made '
-                        'again')
-    return rows
-
-
-def _cache_folders() -> List[str]:
-    return [config.CACHE_DIR, config.CACHE1_DIR]
-
-
-def _in_cache(names):
-    paths = [os.path.join(folder, name) for folder in _cache_folders() for name in names]
-    return next((path for path in paths if os.path.isfile(path)), None)
-
-
-def _is_default_model(path):
-    folder, name = os.path.split(os.path.abspath(path))
-    return name in (MODEL_NAME, MODEL_PREFIX + MODEL_NAME) and \
-        os.path.realpath(folder) in [os.path.realpath(known) for known in _cache_folders()]
-
-
-#----------------------------------------------------------------------------
-# The world of a model.
-
-def read_world(model_path: str) -> Dict[str, Any]:
-    """{'world': 'real' or 'synthetic', ...} from `<model>-world.json` beside the model; {'world': 'real'} if absent."""
-    path = _world_path(model_path)
-    if not os.path.exists(path):
-        return {'world': 'real'}
-    try:
-        with open(path, encoding='utf-8') as file:
-            facts = json.load(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f'{path}: not readable JSON ({error}); expected {{"world": "real"}} or the like') from error
-    if not isinstance(facts, dict) or facts.get('world') not in WORLDS:
-        raise UserError(f'{path}: names no known world; expected "world": one of {", ".join(WORLDS)}')
-    return facts
-
-
-def write_world(model_path: str, world: str, **facts: Any) -> str:
-    """Write `<model>-world.json`; returns its path. facts: further JSON values to keep."""
-    if world not in WORLDS:
-        raise UserError(f'world {world!r} is unknown; expected one of {", ".join(WORLDS)}')
-    with atomic_path(_world_path(model_path)) as temporary:
-        with open(temporary, 'w', encoding='utf-8') as file:
-            json.dump(dict(facts, world=world), file, indent=1, sort_keys=True)
-            file.write('\n')
-    return _world_path(model_path)
-
-
-def _world_path(model_path):
-    return os.path.splitext(model_path)[0] + '-world.json'

@@ -8,9 +8,10 @@ from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.tflib.network import Network
 from dnnlib.util import UserError
+from perception import experts
 from renderer import factors
 from renderer.face_renderer import FaceRenderer
-from training import configs, objectives, perception, snapshots
+from training import configs, objectives, snapshots
 from vae.model import Decoders
 
 MOST_LEFT_OUT = 100         # steps in a row without finite gradients, then there is no hope
@@ -35,11 +36,11 @@ def load_context(world, config, stage, weights, noise_dim, forms):
     """objectives.Context with everything frozen in the default graph, without values yet. UserError: missing files."""
     specs, names = None, []
     if stage == 2 or True in forms:
-        specs, names = world.expert_specs(), perception.STAGE_EXPERTS[stage]
+        specs, names = world.expert_specs(), experts.STAGE_EXPERTS[stage]
     return objectives.Context(
         stage=stage, resolution=config.resolution, noise_dim=noise_dim, weights=weights,
         settings=configs.settings_of(config), decoders=Decoders(world.vae_weights),
-        faces=FaceRenderer(world.face_model()), experts=perception.Experts(specs, names) if names else None)
+        faces=FaceRenderer(world.face_model()), experts=experts.Experts(specs, names) if names else None)
 
 
 def restore_frozen(context):

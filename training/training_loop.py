@@ -21,9 +21,8 @@ from training import configs, objectives, schedule, towers
 from training.archive import Archive
 from training.checkpoints import Checkpoints
 from training.dataset import TFRecordDataset
-from training.evaluation import Evaluation
 from training.telemetry import Telemetry
-from training.worlds import World
+from worlds.parts import World
 
 STEP_PAIRS = 4              # steps of D and of G between two looks at schedule, signals and clock
 
@@ -71,9 +70,7 @@ def training_loop(
         seed=1000,                  # of first weights and of everything that is drawn
         checkpoint_minutes=10,      # between two checkpoints
         keep_checkpoints=3,         # how many of them stay
-        metrics=None,               # names, as run_metrics.py takes them: measured on each network snapshot
-        metrics_num=None,           # pictures that each of them may take; None: as many as run_metrics.py
-        inception=None):            # the public frozen graph for fid and kid; None: the identity expert's features
+        evaluation=None):           # (run_dir, Telemetry) -> metrics.evaluation.Evaluation of each network snapshot
     """Train; where the run's directory holds a checkpoint, go on from there.
 
     Returns None at the end (total_kimg, or the user's abort.txt), else the number of the signal that ended it; a
@@ -117,10 +114,9 @@ def training_loop(
         # What is shown and written.
         telemetry = Telemetry(run.run_dir if run else None, progress.nimg, total_nimg, 'GPU' in cluster.devices[0])
         telemetry.means.restore(progress.means)
-        evaluation = Evaluation(run.run_dir, telemetry, metrics, metrics_num, data_dir, inception,
-                                world_parts or {}) if run and metrics else None
+        measured = evaluation(run.run_dir, telemetry) if run and evaluation else None
         archive = Archive(run, cluster, telemetry, checkpoints, nets, state, world, world_parts, config.snapshot_ticks,
-                          checkpoint_minutes, evaluation)
+                          checkpoint_minutes, measured)
         archive.begin(context, dataset, config.grid, seed, progress.nimg, schedule.state_at(plan, progress.nimg).lod)
         vote = cluster.vote(2, 'Stop')
         graph.finalize()

@@ -16,9 +16,10 @@ from tqdm import tqdm
 import config
 from dnnlib.options import SEED, real, whole
 from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, UserError, atomic_path, run_main
-from preprocess import world
 from renderer.factors import BY_NAME, FACTORS
 from vae import data
+from worlds import label
+from worlds.agree import one_world
 
 SAVE_EVERY = 5          # epochs
 KEEP = 5                # checkpoints
@@ -302,9 +303,9 @@ def _publish(folders, epoch, result):
         print(f'warning: {target} holds weights of other origin and was left alone, so sampling goes on using them; '
               f'to use the new ones, move it away and copy {source}.* in its place', file=sys.stderr)
         return
-    label = os.path.join(folders.factor, world.FILE)
-    if os.path.exists(label):
-        os.remove(label)            # it speaks of the older weights
+    label_path = os.path.join(folders.factor, label.FILE)
+    if os.path.exists(label_path):
+        os.remove(label_path)            # it speaks of the older weights
     checkpoints.copy(source, target)
     _pass_on_world(folders.epochs, folders.factor)
     _write_json(note, dict(result, checkpoint=model.RELEASED, epoch=epoch, index_sha256=_index_hash(target)))
@@ -316,23 +317,21 @@ def _publish(folders, epoch, result):
 
 def _check_world(folders):
     """UserError when the output folder holds VAEs of another world than that of the data."""
-    name = world.of_data(folders.datapath)
+    name = label.of_data(folders.datapath)
     if not name:
         return
     from vae import model
     there = model.world_of(folders.weights)
-    if there not in (None, name):
-        raise UserError(f'--output-path: {folders.weights} holds VAEs of the world "{there}", which cannot be mixed '
-                        f'with data of "{name}"; choose another folder')
+    one_world({f'--datapath {folders.datapath}': name, f'--output-path {folders.weights}': there})
 
 
 def _pass_on_world(source, target):
     """Tell in `target` which world the weights there are of, if `source` says it. Each label lies beside the weights it
     speaks of: other VAEs in the output folder may be anybody's.
     """
-    name = world.of_data(source)
+    name = label.of_data(source)
     if name:
-        world.write(target, name)
+        label.write(target, name)
 
 
 def main():

@@ -17,8 +17,9 @@ import config
 from dnnlib.tflib import checkpoints, tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
-from preprocess import world
 from renderer.factors import BY_COEFFS, BY_NAME, FACTORS, NUM_LATENTS, num_coeffs, num_latents
+from worlds import label
+from worlds.agree import one_world
 
 HIDDEN = ('fc0', 'fc1', 'fc2')
 CHECKPOINT = 'stage1_epoch_{}.ckpt'
@@ -176,11 +177,7 @@ def world_of(weights):
     """
     found = [_checkpoint_in(os.path.join(weights, factor.name)) for factor in FACTORS]
     folders = [weights] + [os.path.dirname(path) for path in found if path]
-    said = {folder: name for folder, name in ((folder, world.read(folder)) for folder in folders) if name}
-    if len(set(said.values())) > 1:
-        raise UserError(f'{weights}: holds VAEs of several worlds, which cannot be mixed: ' + ', '.join(
-            f'{folder} is of the {name} world' for folder, name in said.items()))
-    return next(iter(said.values()), None)
+    return one_world({f'VAEs in {folder}': label.read(folder) for folder in folders})
 
 
 def stored_width(prefix, name):

@@ -5,8 +5,8 @@ ResNet-18, feature pyramid and mask head on the RoI-tanh warped 512-pixel face.
 
 from dnnlib.tflib import images, layers
 from dnnlib.tflib.compat import tf
-from training import parser_warp
-from training.networks_frozen import batch_norm_variables, conv, fold_batch_norm, keep, network_scope, variable
+from perception import parser_warp
+from perception.networks_frozen import batch_norm_variables, conv, fold_batch_norm, keep, network_scope, variable
 
 SCOPES = ('FaceParser',)            # in the checkpoint
 CLASSES = 3

@@ -8,8 +8,8 @@ import math
 
 from dnnlib.tflib import layers
 from dnnlib.tflib.compat import tf
+from perception.networks_frozen import conv, network_scope, variable
 from renderer import factors
-from training.networks_frozen import conv, network_scope, variable
 
 EMBEDDING = 128
 CLASSES = 3             # the face as renders show it, everything else, hair

@@ -6,12 +6,13 @@ from dnnlib.util import UserError
 from metrics.judges import ExpertFeatures, InceptionFeatures, Judge
 from metrics.reals import Reals, world_of
 from metrics.sources import GeneratorSource, PhotoSource, RenderSource
-from training import perception, sampling, worlds
+from perception import experts
+from sampling import pretrained
+from worlds import parts
+from worlds.agree import one_world
 
-RESOLUTIONS = {'real': 256, 'synthetic': 64}        # of renders and photos, unless the user says
 
-
-class Setting:
+class Inputs:
     """Everything that options name, by path; nothing large is loaded before it is asked for. options: an Options."""
 
     def __init__(self, options):
@@ -20,12 +21,12 @@ class Setting:
         if options.source == 'photos' and options.world == 'real':
             raise UserError('--source photos draws the synthetic world, not the real one; use --source renders')
         if options.source == 'generator' or options.model:
-            self._model = sampling.find_model(options.model, options.vae_weights)
-            self.world = worlds.of_model(self._model, *own, name=options.world)
+            self._model = pretrained.find_model(options.model, options.vae_weights)
+            self.world = parts.of_model(self._model, *own, name=options.world)
         else:
-            self._model, self.world = None, worlds.World(options.world or _default_world(options), *own)
-        self.specs = self.world.check().expert_specs()
-        worlds.check_part('recon', options.recon, self.world.name)
+            self._model, self.world = None, parts.World(options.world or _default_world(options), *own)
+        self.specs = self.world.expert_specs()
+        parts.check_part('recon', options.recon, self.world.name)
         if options.recon:
             self.specs = dict(self.specs, recon=_recon_spec(options.recon))
         self._face_model = None
@@ -33,12 +34,13 @@ class Setting:
     def check(self, needs):
         """UserError when a file that these needs ask for is not there."""
         if 'groups' in needs:
-            perception.check_weights(self.specs, perception.EXPERTS if 'hair' in needs else ('recon', 'id'))
+            experts.check_weights(self.specs, experts.EXPERTS if 'hair' in needs else ('recon', 'id'))
             self.face_model()
         if 'reals' in needs:
-            self._check_world(self._options.data_dir)
+            data_dir = self._options.data_dir
+            one_world({f'--data_dir {data_dir}': world_of(data_dir), 'the model': self.world.name})
         if 'features' in needs and not self._options.inception:
-            perception.check_weights(self.specs, ('id',))
+            experts.check_weights(self.specs, ('id',))
 
     def face_model(self):
         """The world's FaceModel."""
@@ -52,7 +54,7 @@ class Setting:
         if options.source == 'generator':
             return GeneratorSource(self._model, self.world.vae_weights, options.average_w)
         kind = RenderSource if options.source == 'renders' else PhotoSource
-        return kind(self.world, options.resolution or RESOLUTIONS[self.world.name], None)
+        return kind(self.world, options.resolution or self.world.resolution, None)
 
     def open_judge(self, with_parser):
         """Experts, with or without the parser, and face model."""
@@ -66,17 +68,11 @@ class Setting:
         """The real pictures, at this resolution."""
         return Reals(self._options.data_dir, resolution, self._options.num)
 
-    def _check_world(self, data_dir):
-        there = world_of(data_dir)
-        if there not in (None, self.world.name):
-            raise UserError(f'--data_dir {data_dir}: pictures of the world "{there}", but the model and its experts '
-                            f'are of the world "{self.world.name}"; name a fitting dataset, or the right --world')
-
     def describe(self, features):
         """What a result says of the world it was measured in."""
         facts = dict(world=self.world.name, vae_weights=self.world.vae_weights)
         if not features:
-            facts['experts'] = {name: self.specs[name].weights for name in perception.EXPERTS if name in self.specs}
+            facts['experts'] = {name: self.specs[name].weights for name in experts.EXPERTS if name in self.specs}
         return facts
 
 
@@ -89,11 +85,11 @@ def _recon_spec(path):
     R_Net.
     """
     if os.path.isfile(path + '.index'):
-        return dict(perception.released_specs()['recon'], weights=path)
+        return dict(experts.released_specs()['recon'], weights=path)
     if not os.path.exists(path):
-        raise UserError(f'--recon {path}: not there; expected a folder with {worlds.EXPERTS_TABLE}, a .json table, or '
+        raise UserError(f'--recon {path}: not there; expected a folder with {parts.EXPERTS_TABLE}, a .json table, or '
                         'a checkpoint of R_Net (path without .index)')
-    specs = perception.load_specs(worlds.experts_table(path))
+    specs = experts.load_specs(parts.experts_table(path))
     if 'recon' not in specs:
         raise UserError(f'--recon {path}: its table names no reconstruction network ("recon")')
     return specs['recon']

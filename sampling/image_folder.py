@@ -10,8 +10,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from dnnlib import pictures
 from dnnlib.util import UserError, atomic_path
-from training import grids
 
 SETTINGS = 'settings.json'
 _STALE_SECONDS = 3600.0
@@ -48,17 +48,17 @@ class ImageFolder:
 
     def _check_settings(self, settings, belongs, overwrite):
         """Refuse a folder whose pictures would not go with this run's."""
-        pictures = [name for name in self._there if name.endswith('.png') and belongs(name[:-4])]
-        if not pictures or overwrite:
+        made = [name for name in self._there if name.endswith('.png') and belongs(name[:-4])]
+        if not made or overwrite:
             return
         if SETTINGS not in self._there:
-            raise UserError(f'{self.path}: holds {len(pictures)} pictures but no {SETTINGS}, so nobody knows how they '
+            raise UserError(f'{self.path}: holds {len(made)} pictures but no {SETTINGS}, so nobody knows how they '
                             'were made; choose another --outdir, or give --overwrite to make them again')
         old = _read_settings(os.path.join(self.path, SETTINGS))
         changed = [key for key in sorted(set(old) | set(settings)) if old.get(key) != settings.get(key)]
         if changed:
             what = ', '.join(f'{key} {_short(old.get(key))} (now {_short(settings.get(key))})' for key in changed)
-            raise UserError(f'{self.path}: its {len(pictures)} pictures were made with {what}; choose another '
+            raise UserError(f'{self.path}: its {len(made)} pictures were made with {what}; choose another '
                             '--outdir, or give --overwrite to make them again')
 
     def _remove(self, dealt):
@@ -102,7 +102,7 @@ class ImageFolder:
                 paths = self.files(name)
                 for path in paths[1:]:
                     face.save(path)         # first: the picture says that all of it is there
-                grids.save_image(image, paths[0])
+                pictures.save_image(image, paths[0])
         except Exception as error:          # raised in the main thread by save or close
             self._error = error
         finally:

@@ -5,7 +5,7 @@ TF-slim's resnet_v1_50: the stride of a block sits in its last unit, in the 3x3 
 
 from dnnlib.tflib import layers
 from dnnlib.tflib.compat import tf
-from training.networks_frozen import batch_norm_variables, conv, fold_batch_norm, keep, network_scope, variable
+from perception.networks_frozen import batch_norm_variables, conv, fold_batch_norm, keep, network_scope, variable
 
 SCOPES = ('resnet_v1_50', 'fc-id', 'fc-ex', 'fc-tex', 'fc-angles', 'fc-gamma', 'fc-XY', 'fc-Z')    # in the checkpoint
 BLOCKS = ((64, 3, 2), (128, 4, 2), (256, 6, 2), (512, 3, 1))        # inner channels, units, stride of the last unit

@@ -4,18 +4,19 @@
 networks these are stands in a table of specs: the released ones, or those of a world's JSON file.
 """
 
-import json
 import os
 from collections import namedtuple
 
 import numpy as np
 
 import config
-from dnnlib.tflib import checkpoints, images, tfutil
+from dnnlib.json_files import read_json
+from dnnlib.tflib import checkpoints, images
 from dnnlib.tflib.compat import tf
+from dnnlib.tflib.runner import GraphRunner
 from dnnlib.util import EasyDict, UserError
+from perception import networks_id, networks_parser, networks_recon, networks_small
 from renderer import camera, factors
-from training import networks_id, networks_parser, networks_recon, networks_small
 
 # A kind of network. build(images [N, S, S, 3] in `order`, 0-255, **options), for parsers that want them with
 # landmarks behind the images; scopes: of its variables; size: S, None where the spec must say it; averages: larger
@@ -56,16 +57,13 @@ def load_specs(path):
     `weights` is the path of a checkpoint without .index, relative to the JSON file. Other keys of the file, and an
     expert that is absent, are allowed. UserError on anything else.
     """
-    try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
-        return {name: _spec_from(path, name, content[name]) for name in EXPERTS if name in content}
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f'{path}: not a table of perception networks ({error}); expected JSON with the keys '
-                        f'{", ".join(EXPERTS)}') from error
+    content = read_json(path, f'a table of perception networks with the keys {", ".join(EXPERTS)}')
+    return {name: _spec_from(path, name, content[name]) for name in EXPERTS if name in content}
 
 
 def _spec_from(path, expert, entry):
+    if not isinstance(entry, dict) or not isinstance(entry.get('weights', ''), str):
+        raise UserError(f'{path}: {expert} must be a table such as {{"network": "R_Net", "weights": "file"}}')
     spec = EasyDict(entry)
     unknown = sorted(set(spec) - {'network', 'weights', 'size', 'width', 'source'})
     if unknown or 'weights' not in spec:
@@ -141,9 +139,9 @@ class Experts:
         x = images.clip_255(images.to_255(images.nchw_to_nhwc(images_nchw)))
         if mask is not None:
             x = x * images.nchw_to_nhwc(mask)
-        return self.prepare(name, x)
+        return self.resized(name, x)
 
-    def prepare(self, name, x_rgb255):
+    def resized(self, name, x_rgb255):
         """[N, H, W, 3] RGB, 0-255 -> the size and the colour order of expert `name`."""
         kind = self.kinds[name]
         if kind.order == 'bgr':
@@ -184,23 +182,21 @@ def _shrunk(x_nhwc, height, width):
     return smaller
 
 
-class Reconstructor:
+class Reconstructor(GraphRunner):
     """Coefficients of many photos outside training: a graph and a session of its own. Close it, or use it in `with`.
 
     specs: as for Experts. batch: photos per run of the network. UserError when weights are missing or do not fit.
     """
 
     def __init__(self, specs=None, batch=16, threads=None):
+        super().__init__(threads)
         self.batch = batch
-        self._graph = tf.Graph()
-        with self._graph.as_default():
+        with self.building():
             experts = Experts(specs, names=('recon',))
             self._photos = tf.placeholder(tf.uint8, [None, camera.RECON_SIZE, camera.RECON_SIZE, 3])
             rgb255 = images.swap_rgb_bgr(tf.cast(self._photos, tf.float32))
-            self._coeff = experts.apply('recon', experts.prepare('recon', rgb255))
-            self._session = tfutil.create_session(threads, self._graph)
-            with self._session.as_default():
-                experts.restore()
+            self._coeff = experts.apply('recon', experts.resized('recon', rgb255))
+            experts.restore()
 
     def __call__(self, photos_bgr):
         """[N, 224, 224, 3] uint8 BGR -> [N, 257] float32, any N; ValueError on another shape or type."""
@@ -209,16 +205,6 @@ class Reconstructor:
         if photos_bgr.dtype != np.uint8 or photos_bgr.shape[1:] != (size, size, 3):
             raise ValueError(f'photos: [N, {size}, {size}, 3] uint8 expected, {photos_bgr.dtype} '
                              f'{list(photos_bgr.shape)} given')
-        parts = [self._session.run(self._coeff, {self._photos: photos_bgr[i:i + self.batch]})
-                 for i in range(0, len(photos_bgr), self.batch)]
-        return np.concatenate(parts) if parts else np.zeros([0, factors.NUM_RECON], np.float32)
-
-    def close(self):
-        """Free the network's memory."""
-        self._session.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
+        if not len(photos_bgr):
+            return np.zeros([0, factors.NUM_RECON], np.float32)
+        return self.run(self._coeff, {self._photos: photos_bgr}, self.batch)

@@ -6,11 +6,11 @@ import os
 import numpy as np
 from PIL import Image
 
+from dnnlib import pictures
 from dnnlib.options import real, whole
 from dnnlib.util import PRECISION_HELP, PRECISIONS, UserError
 from renderer.factors import FACTOR_CHOICES
-from training import grids
-from training.faces import FILE_KINDS, PARTS, part_name
+from sampling.faces import FILE_KINDS, PARTS, part_name
 
 RATE = 0.7                  # of truncation: 1 leaves w alone, 0 gives everybody the average identity
 STEPS = 400                 # of the search that embeds a batch of photos
@@ -116,7 +116,7 @@ def write_sheet(rows, folder, args):
     if sample is None:
         return None
     size = _read(folder.files(sample)[0]).shape
-    scale = args.grid_scale or grids.natural_scale(size[1])
+    scale = args.grid_scale or pictures.natural_scale(size[1])
     columns = len(rows[0])
     most = max(1, GRID_PIXELS // (size[0] * size[1] * scale * scale * columns))
     if len(rows) > most:
@@ -125,7 +125,7 @@ def write_sheet(rows, folder, args):
     tiles = [_read(path) if os.path.isfile(path) else white
              for path in (folder.files(name)[0] for row in rows[:most] for name in row)]
     path = os.path.join(folder.path, GRID_NAME)
-    grids.save_image_grid(np.stack(tiles), path, (columns, min(most, len(rows))), margin=4, scale=scale,
+    pictures.save_image_grid(np.stack(tiles), path, (columns, min(most, len(rows))), margin=4, scale=scale,
                           resample=args.grid_filter)
     return path
 

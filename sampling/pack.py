@@ -1,6 +1,6 @@
 """Make a trained model small enough to pass on: its moving-average generator alone, decoders, and average of w.
 
-    python -m synthetic.embed --model results/00001-sgan-demo64-cpu-stage2/network-final.pkl
+    python -m sampling.pack --model results/00001-sgan-demo64-cpu-stage2/network-final.pkl
 
 Weights are kept in half precision, which moves pictures by less than a level of grey on average; any program that
 reads snapshots reads them.
@@ -27,14 +27,16 @@ def embed(model, folder, name=config.DEMO_NAME):
     """
     from dnnlib.tflib import pickles, tfutil
     from dnnlib.tflib.compat import tf
-    from training import sampling, snapshots, worlds
+    from sampling import generator, pretrained
+    from training import snapshots
     from vae.model import RELEASED, Decoders, export_decoder
-    target, world = os.path.join(folder, name), worlds.of_model(model)
+    from worlds import label, parts
+    target, world = os.path.join(folder, name), parts.of_model(model)
     if os.path.realpath(target) == os.path.realpath(model):
         raise UserError(f'--output {folder}: that is where the model lies; choose another folder')
     with tf.Graph().as_default() as graph, tfutil.create_session(graph=graph):
         paths = Decoders(world.vae_weights).paths       # nothing is written when they are not there
-        generator = _halved(snapshots.load_generator(model).state())
+        network = _halved(snapshots.load_generator(model).state())
     vae = os.path.join(folder, snapshots.VAE_FOLDER)
     others = [other for other in glob.glob(os.path.join(glob.escape(folder), '*.pkl')) if other != target]
     with atomic_path(vae, directory=True) as temporary:
@@ -43,12 +45,12 @@ def embed(model, folder, name=config.DEMO_NAME):
         if others and os.path.isdir(vae) and _contents(temporary) != _contents(vae):
             raise UserError(f'--output {folder}: {others[0]} uses the VAEs there, which are others than those of '
                             f'{model}; choose another folder')
-    pickles.save_states([generator], target)
-    facts = snapshots.write_world(target, world.name, vae_weights=snapshots.VAE_FOLDER)
-    average = snapshots.average_w_path(target)
+    pickles.save_states([network], target)
+    facts = label.write_model(target, world.name, vae_weights=snapshots.VAE_FOLDER)
+    average = pretrained.average_w_path(target)
     if os.path.exists(average):
         os.remove(average)              # of the model that was here before
-    with sampling.FaceGenerator(target) as faces:
+    with generator.FaceGenerator(target) as faces:
         faces.prepare()
     return [target, facts, average, vae]
 

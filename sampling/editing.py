@@ -1,6 +1,6 @@
 """Real photos into the generator and out again, changed (paper section 4: embedding in w+, editing by coefficients).
 
-    from training.editing import PhotoEditor
+    from sampling.editing import PhotoEditor
     editor = PhotoEditor(faces, specs)                              # a FaceGenerator; specs of perception networks
     embedding = editor.embed(photos, [Face.load('me.mat')])[0]      # minutes, once
     turned = embedding.face.copy()
@@ -20,10 +20,10 @@ from tqdm import tqdm
 from dnnlib.tflib import images as image_ops
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError, atomic_path, pace
+from perception.experts import Experts
 from renderer import coefficient_files, factors
-from training.faces import Face
-from training.perception import Experts
-from training.sampling_options import STEPS, W_ID
+from sampling.faces import Face
+from sampling.options import STEPS, W_ID
 
 _NOISE_SHARE = 0.25     # of the steps, at the beginning, which move only the noise vector
 _W_OFFSET = 0.05        # mean square of the offset of w, in units of w's spread: freer ones copy better, obey less

@@ -5,7 +5,7 @@ Used by the identity losses of the paper, sections 3.2 and 3.3.
 
 from dnnlib.tflib import images, layers
 from dnnlib.tflib.compat import tf
-from training.networks_frozen import batch_norm_variables, conv, fold_batch_norm, keep, network_scope, variable
+from perception.networks_frozen import batch_norm_variables, conv, fold_batch_norm, keep, network_scope, variable
 
 SCOPES = ('InceptionResnetV1',)         # in the checkpoint
 EMBEDDING = 128

@@ -1,0 +1,203 @@
+"""Faces from a trained generator (paper section 4): coefficients, truncation that keeps the attributes, pictures.
+
+    from sampling import FaceGenerator
+    faces = FaceGenerator('model.pkl')          # the default model when omitted
+    face = faces.random_face(seed=3)            # coefficients by name
+    face.yaw = 0.4                              # radians
+    faces.render(face, 'face.png')
+"""
+
+import os
+
+import numpy as np
+
+import config
+from dnnlib import pictures
+from dnnlib.hashes import files_digest
+from dnnlib.tflib import checkpoints
+from dnnlib.tflib import images as image_ops
+from dnnlib.tflib.compat import tf
+from dnnlib.util import UserError
+from renderer import factors
+from sampling import pretrained, truncation
+from sampling.faces import Face
+from sampling.latents import LatentDecoder
+from sampling.options import RATE
+from training import snapshots
+from vae.model import find_checkpoint
+from worlds import label, parts
+
+_BATCH = 1000               # of the networks that cost next to nothing
+
+
+class FaceGenerator(LatentDecoder):
+    """A trained generator with its VAEs, in a graph and session of its own: several may live side by side.
+
+    model: path of a snapshot; None: see `pretrained.find_model`.
+    vae_weights: folder of the four VAEs; None: the one that belongs to the model's world, else config.VAE_WEIGHTS_DIR.
+    average_w: path of the average of w over identities; None: the one beside the model, computed once where missing.
+    threads: of TensorFlow; None: one for each core. precision: 'bfloat16' is faster on some CPUs, see
+    tfutil.session_config, and changes pictures by a few levels of 255.
+
+    Attributes: path, Gs (Network), resolution (pixels), num_layers and dlatent_size (of w), noise_dim, num_coeffs
+    (254 + noise_dim); tensors of its graph: coeffs_in [N, num_coeffs], w [N, num_layers, dlatent_size]. Pictures are
+    uint8 RGB [N, H, W, 3]. UserError for files that are missing or do not fit.
+    Use as a context manager, or call `close`.
+    """
+
+    def __init__(self, model=None, vae_weights=None, average_w=None, threads=None, precision='float32'):
+        self.path = pretrained.find_model(model, vae_weights)
+        facts = label.read_model(self.path)
+        parts.check_part('vae_weights', vae_weights, facts['world'])
+        if vae_weights is None and facts.get('vae_weights'):
+            vae_weights = os.path.join(os.path.dirname(os.path.abspath(self.path)), facts['vae_weights'])
+        super().__init__(os.path.abspath(vae_weights or config.VAE_WEIGHTS_DIR), threads=threads, precision=precision)
+        self._average_path, self._average = average_w, None
+        with self.building():
+            self.Gs = snapshots.load_generator(self.path)
+            self._check_generator()
+            self._build()
+
+    def _check_generator(self):
+        """UserError unless this is a generator driven by coefficients."""
+        parts = self.Gs.components
+        if 'mapping' not in parts or 'synthesis' not in parts:
+            raise UserError(f'{self.path}: holds a network {self.Gs.build_func_name}; expected a generator, with a '
+                            'mapping and a synthesis part')
+        self.num_coeffs = self.Gs.input_shapes[0][1]
+        self.num_labels = self.Gs.input_shapes[1][1]
+        self.noise_dim = self.num_coeffs - factors.NUM_COEFFS
+        self.num_layers, self.dlatent_size = parts.synthesis.input_shapes[0][1:]
+        _, channels, self.resolution, _ = parts.synthesis.output_shapes[0]
+        if self.noise_dim < 0 or channels != 3:
+            raise UserError(f'{self.path}: takes {self.num_coeffs} numbers and gives {channels} channels; expected a '
+                            f'face generator: {factors.NUM_COEFFS} coefficients and the noise vector behind them '
+                            f'({factors.NUM_COEFFS + factors.NOISE_DIM} in all), 3 channels')
+
+    def _build(self):
+        """The way from coefficients to pictures as one graph, so that a batch is one session run."""
+        self.coeffs_in = coeffs = tf.placeholder(tf.float32, [None, self.num_coeffs])
+        self._rate_in = tf.placeholder(tf.float32, [])
+        self._average_in = average = tf.placeholder(tf.float32, [self.num_layers, self.dlatent_size])
+        mapping = self.Gs.components.mapping
+        self.w = mapping.get_output_for(coeffs, None)                           # [N, num_layers, dlatent_size]
+        self._w_identity = mapping.get_output_for(truncation.identity_only(coeffs), None)
+        self._w_truncated = truncation.truncate(self.w, self._w_identity, average, self._rate_in)
+        images = self.synthesize(self._w_truncated, randomize_noise=False)
+        finite = tf.is_finite(images)
+        self._images_255 = image_ops.nchw_to_nhwc(image_ops.clip_255(image_ops.to_255(images)))
+        zeros = tf.zeros_like(self._images_255)         # NaN has no defined integer
+        self._images = tf.cast(tf.where(image_ops.nchw_to_nhwc(finite), self._images_255, zeros), tf.uint8)
+        self._finite = tf.reduce_all(finite, axis=[1, 2, 3])
+
+    def synthesize(self, w, **noise):
+        """Pictures [N, 3, R, R], RGB, [-1, 1], of w [N, num_layers, dlatent_size], both tensors of this graph.
+
+        noise: options of G_synthesis about its noise.
+        """
+        synthesis = self.Gs.components.synthesis
+        with self.active():
+            # A finished network (lod 0) needs none of the switches between resolutions: half the graph, a faster start.
+            structure = 'fixed' if synthesis.get_var('lod') <= 0 else 'auto'
+            return synthesis.get_output_for(w, structure=structure, **noise)
+
+    def _stack(self, faces):
+        """[N, num_coeffs] of Faces, or of an array that is that already; UserError when the lengths do not fit."""
+        if isinstance(faces, Face):
+            faces = [faces]
+        rows = [face.coeffs if isinstance(face, Face) else np.asarray(face, np.float32) for face in faces]
+        wrong = [row.shape for row in rows if row.shape != (self.num_coeffs,)]
+        if wrong or not rows:
+            raise UserError(f'{self.path} takes faces of {self.num_coeffs} numbers ({factors.NUM_COEFFS} coefficients, '
+                            f'{self.noise_dim} of noise); got ' + (f'shape {list(wrong[0])}' if rows else 'none'))
+        return np.stack(rows)
+
+    # ---- pictures
+
+    def images(self, faces, rate=RATE, batch=8):
+        """Pictures of Faces (or of coefficients [N, num_coeffs]): uint8 [N, H, W, 3], whatever the batch."""
+        return self.images_and_health(faces, rate, batch)[0]
+
+    def images_and_health(self, faces, rate=RATE, batch=8):
+        """`images`, and for each whether all its values were finite: bool [N]. NaN becomes black."""
+        return self._run([self._images, self._finite], self._stack(faces), rate, batch)
+
+    def images_float(self, faces, rate=RATE, batch=8):
+        """`images` before the rounding: float32 in 0-255."""
+        return self._run([self._images_255], self._stack(faces), rate, batch)[0]
+
+    def render(self, face, path=None, rate=RATE, batch=8):
+        """The picture of a Face: uint8 [H, W, 3]; of a list of them: [N, H, W, 3]. Written to `path` too, if given.
+
+        path: file name ending in .png or .jpg; for a list of Faces a list of them.
+        """
+        drawn = self.images(face, rate, batch)
+        if isinstance(face, Face):
+            if path is not None:
+                pictures.save_image(drawn[0], path)
+            return drawn[0]
+        if isinstance(path, str) or path is not None and len(path) != len(drawn):
+            raise UserError(f'render: {len(drawn)} faces want a list of {len(drawn)} file names')
+        for picture, name in zip(drawn, path or []):
+            pictures.save_image(picture, name)
+        return drawn
+
+    def dlatents(self, faces, rate=None, batch=_BATCH):
+        """w [N, num_layers, dlatent_size] of Faces or coefficients; truncated with `rate` unless that is None."""
+        tensor = self.w if rate is None else self._w_truncated
+        return self._run([tensor], self._stack(faces), 1.0 if rate is None else rate, batch)[0]
+
+    def identity_dlatents(self, faces, batch=_BATCH):
+        """w of the identity alone, the other coefficients and the noise zero."""
+        return self._run([self._w_identity], self._stack(faces), 1.0, batch)[0]
+
+    def images_from_dlatents(self, w, batch=8):
+        """Pictures of w [N, num_layers, dlatent_size]: uint8 [N, H, W, 3]."""
+        return self.images_and_health_from_dlatents(w, batch)[0]
+
+    def images_and_health_from_dlatents(self, w, batch=8):
+        """`images_from_dlatents`, and for each whether all its values were finite: bool [N]. NaN becomes black."""
+        w = np.asarray(w, np.float32)
+        if w.ndim != 3 or w.shape[1:] != (self.num_layers, self.dlatent_size):
+            raise UserError(f'w of shape {list(w.shape)}: {self.path} takes [N, {self.num_layers}, '
+                            f'{self.dlatent_size}]')
+        return self.run([self._images, self._finite], {self._w_truncated: w}, batch)
+
+    def _run(self, tensors, coeffs, rate, batch):
+        """`tensors` for all coefficients, `batch` at a time."""
+        average = np.zeros([self.num_layers, self.dlatent_size]) if rate == 1 else self.average_w
+        return self.run(tensors, {self.coeffs_in: coeffs}, batch,
+                        same={self._rate_in: rate, self._average_in: average})
+
+    # ---- what it was made of
+
+    @property
+    def average_w(self):
+        """Mean of w over 50000 random identities, float32 [num_layers, dlatent_size]; found, or computed and kept."""
+        if self._average is None:
+            self._average = truncation.find_average(self, self._average_path)
+        return self._average
+
+    def prepare(self, rate=RATE):
+        """Load the VAEs and, unless rate is 1, the average of w now, so that what is wrong with them is said first."""
+        self.mean_face()
+        if rate != 1:
+            self.average_w      # noqa: B018
+
+    def average_tag(self):
+        """What the average of w depends on, as a digest: the model and the identity VAE."""
+        return files_digest([self.path] + _checkpoint_files('id', self.vae_weights))
+
+    def identify(self):
+        """{'model', 'vae_weights', 'average_w'}: digests of the files that decide how pictures look.
+
+        And 'precision', where it is another than float32.
+        """
+        weights = [path for factor in factors.FACTORS for path in _checkpoint_files(factor.name, self.vae_weights)]
+        average = files_digest([self._average_path]) if self._average_path else None
+        made_of = {'model': files_digest([self.path]), 'vae_weights': files_digest(weights), 'average_w': average}
+        return made_of if self.precision == 'float32' else dict(made_of, precision=self.precision)
+
+
+def _checkpoint_files(name, weights):
+    return checkpoints.data_files(find_checkpoint(name, weights))
