@@ -272,8 +272,8 @@ def test_resuming_takes_new_paths_of_a_world_and_keeps_to_it(place, tmp_path, mo
     assert resumed().world_parts['vae_weights'] == os.path.join(run_dir, 'vae')
     for arguments, message in ((('--vae_weights', 'face'), 'the run has its own copy'),
                                (('--experts', 'other/experts.json'), '--experts is of the real world'),
-                               (('--face_model', 'other'), 'the run is of the synthetic world, .*--face_model is of the r'),
-                               (('--data_dir', 'data'), 'the run is of the synthetic world, --data_dir is of the real')):
+                               (('--face_model', 'other'), 'the run is of the synth.*, --face_model is of the real'),
+                               (('--data_dir', 'data'), 'the run is of the synth.*, --data_dir is of the real')):
         with pytest.raises(UserError, match=message):
             resumed(*arguments)
 
