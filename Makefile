@@ -32,7 +32,7 @@ lint: $(VENV)/.test
 	$(RUN) -m ruff check .
 
 bench: $(VENV)/.run
-	@for part in benchmarks/[a-z]*.py; do case $$part in */common.py) ;; *) $(RUN) $$part || exit 1;; esac; done
+	$(RUN) benchmarks/all.py
 
 clean:
 	rm -rf $(VENV)

@@ -1,7 +1,9 @@
-"""What every benchmark shares: timing with spread, the machine's own speed beside it, aligned tables."""
+"""What every benchmark shares: timing with spread, the machine's own speed beside it, aligned tables, records."""
 
+import json
 import os
 import platform
+import re
 import time
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
@@ -76,3 +78,29 @@ def table(rows: Sequence[Sequence[Any]]) -> str:
     lines = ['| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths)) + ' |' for row in cells]
     lines.insert(1, '|' + '|'.join('-' * (width + 2) for width in widths) + '|')
     return '\n'.join(lines)
+
+
+# ---- records: what `benchmarks/all.py` compares with earlier runs
+
+RECORDING = 'DISCO_BENCHMARK_RECORD'        # environment variable: a file that takes a line for each number
+
+
+def record(name: str, value: float, unit: str) -> None:
+    """Keep a number for `benchmarks/all.py`, if that started this process. unit: 'ms' or 's', or '.../s', more is
+    better.
+    """
+    path = os.environ.get(RECORDING)
+    if path:
+        with open(path, 'a', encoding='utf-8') as file:
+            file.write(json.dumps([name, float(value), unit]) + '\n')
+
+
+def machine_kind(tensorflow_version: str) -> str:
+    """Which recorded numbers this machine's compare with: cores, vector units, TensorFlow."""
+    try:
+        with open('/proc/cpuinfo', encoding='utf-8') as file:
+            flags = set(re.findall(r'\b(avx2|avx512f|avx512_bf16|amx_bf16|asimd)\b', file.read()))
+    except OSError:
+        flags = set()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    return f'{cores} cores, {" ".join(sorted(flags)) or platform.machine()}, TensorFlow {tensorflow_version}'
