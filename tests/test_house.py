@@ -100,3 +100,11 @@ def test_no_file_above_its_budget():
     large = [(name, os.path.getsize(os.path.join(config.ROOT, name))) for name in _project_files('')
              if not name.startswith('tests/data/')]
     assert all(size <= 3 * 2 ** 20 for _, size in large), [item for item in large if item[1] > 3 * 2 ** 20]
+
+
+def test_all_packages_are_installed():
+    """`pip install -e .` must find every folder of code."""
+    with open(os.path.join(config.ROOT, 'pyproject.toml'), encoding='utf-8') as file:
+        text = file.read()
+    for package in PACKAGES + ('dnnlib.submission',):
+        assert f'"{package}"' in text, package
