@@ -8,10 +8,12 @@ import math
 import os
 import re
 import shutil
+from typing import Any, NamedTuple, Optional, Sequence
 
 import config as paths
 from dnnlib import tfrecords
-from dnnlib.options import SEED, real, whole
+from dnnlib.json_files import read_json
+from dnnlib.options import SEED, Parser, real, whole
 from dnnlib.submission.run_dir import RunContext, create_run_dir, leading_number
 from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, UserError, run_main
 from metrics import metric_base
@@ -30,98 +32,109 @@ Several hosts: start the same command on each, with TF_CONFIG set; --resume then
 """
 
 STAGE2_W_LM = 100.0
-WEIGHTS = {     # flag: (default, of which term)
-    'w_id': (3.0, 'identity'), 'w_lm': (500.0, 'landmarks'), 'w_gamma': (10.0, 'lighting'),
-    'w_skin': (20.0, 'skin colour'), 'w_exp_warp': (10.0, 'warping between expressions, stage 2'),
-    'w_gamma_change': (10.0, 'what must not change with the lighting, stage 2'),
-}
 OPTIONS_FILE = 'submit_config.json'
-MEASURING = ('metrics', 'metrics_num', 'inception')
-MACHINE = ('num_gpus', 'cpu_devices', 'precision', 'result_dir') + MEASURING      # not training_loop's
-CHANGEABLE = ('num_gpus', 'cpu_devices', 'precision', 'data_dir', 'result_dir', 'total_kimg', 'checkpoint_minutes'
-              ) + MEASURING         # by --resume, and so are WEIGHTS and parts.PARTS
 
 
-# Options
+# ---- options
+
+class Option(NamedTuple):
+    """All that is known of an option."""
+
+    help: str
+    default: Any = None             # of a new run; None also where it depends on others
+    metavar: Optional[str] = None
+    type: Any = None
+    shown: Optional[str] = None     # what --help says in place of the default
+    change: bool = True             # --resume may change it
+    choices: Optional[Sequence[Any]] = None
+
+
+OPTIONS = {     # group of --help: {flag: Option}
+    'training': dict(
+        config=Option(f'{", ".join(configs.CONFIGS)}, or a .json file of your own that says what differs; with '
+                      '--resume, what learning rates, schedule and losses are from there on', 'ffhq256', 'NAME'),
+        stage=Option('1: fakes imitate their renders; 2: pairs of fakes are compared, too', 1, None, int, change=False,
+                     choices=(1, 2)),
+        data_dir=Option('TFRecords made by dataset_tool.py', None, 'DIR',
+                        shown='that of --config, below datasets/; ffhq_align for ffhq256'),
+        result_dir=Option('runs get numbered directories there', paths.RESULT_DIR, 'DIR', shown='results/'),
+        total_kimg=Option('thousands of images shown when training ends', None, 'N', real(0, 10 ** 6),
+                          'that of --config; 15000 for ffhq256, 20000 in stage 2'),
+        seed=Option('of first weights and everything drawn', 1000, 'N', SEED, change=False),
+        noise_dim=Option('length of the noise vector', 32, 'N', whole(0), change=False)),
+    'weights of the losses': dict(
+        w_id=Option('identity', 3.0, 'X', real(0)),
+        w_lm=Option('landmarks', 500.0, 'X', real(0), f'500 in stage 1, {STAGE2_W_LM:g} in stage 2'),
+        w_gamma=Option('lighting', 10.0, 'X', real(0)),
+        w_skin=Option('skin colour', 20.0, 'X', real(0)),
+        w_exp_warp=Option('warping between expressions, stage 2', 10.0, 'X', real(0)),
+        w_gamma_change=Option('what must not change with the lighting, stage 2', 10.0, 'X', real(0))),
+    'where to start': dict(
+        resume=Option("go on with a run in its directory: that directory, its number, or 'latest', the newest one with "
+                      'a checkpoint; its options are kept, others given here win', None, 'RUN', shown='a new run'),
+        run_id=Option('stage 2: the run whose snapshot to start from, by directory or number, or the path of a .pkl',
+                      None, 'RUN', shown='none', change=False),
+        snapshot=Option("stage 2: which of its snapshots, by number or 'final'", None, 'N',
+                        shown='the final, or else the newest', change=False),
+        kimg=Option('stage 2: thousands of images shown before', None, 'N', real(0), "the number in the snapshot's "
+                    'name; for network-final.pkl that of the newest one beside it', change=False)),
+    'machine': dict(
+        num_gpus=Option('GPUs of this host, 0: the CPU', None, 'N', whole(0), 'all visible'),
+        cpu_devices=Option('cut the CPU into so many devices, to try several out; not together with GPUs', None, 'N',
+                           whole(1), 'GPUs'),
+        precision=Option(PRECISION_HELP.partition(' (default')[0], 'float32', choices=PRECISIONS),
+        checkpoint_minutes=Option('between two checkpoints', 10.0, 'N', real(0))),
+    'measuring': dict(
+        metrics=Option('measure each network snapshot: names separated by commas, as run_metrics.py --metrics takes '
+                       'them, e.g. fid,slope; none: no longer', None, 'NAMES',
+                       lambda text: None if text == 'none' else text, 'none'),
+        metrics_num=Option('pictures that each metric may take', None, 'N', whole(2), '50000'),
+        inception=Option('the public frozen graph classify_image_graph_def.pb, for fid, kid, ppl', None, 'FILE',
+                         shown='the identity expert, whose values compare with no published ones')),
+    'world': dict(
+        world=Option('whose face model, VAEs and experts', shown="the dataset's, which its world.json names; real "
+                     'without one', change=False, choices=label.NAMES),
+        face_model=Option("face model in place of the world's", None, 'DIR', shown="the world's"),
+        vae_weights=Option("the four VAEs in place of the world's", None, 'DIR', shown="the world's"),
+        experts=Option("table of perception networks in place of the world's", None, 'FILE', shown="the world's")),
+}
+ALL = {flag: option for options in OPTIONS.values() for flag, option in options.items()}
+DEFAULTS = EasyDict((flag, option.default) for flag, option in ALL.items())
+WEIGHTS = tuple(OPTIONS['weights of the losses'])
+STORED = tuple(flag for group in ('training', 'machine', 'measuring') for flag in OPTIONS[group] if flag != 'config')
+NOT_LOOP = ('result_dir', 'num_gpus', 'cpu_devices', 'precision') + tuple(OPTIONS['measuring'])     # training_loop's
 
 
 def parse_options(arguments=None):
     """Command line -> EasyDict of what was given; what was not is absent."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, argument_default=argparse.SUPPRESS,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    group = parser.add_argument_group('training')
-    add = group.add_argument
-    add('--config', metavar='NAME', help=f'{", ".join(configs.CONFIGS)}, or a .json file of your own that says what '
-        'differs; with --resume, what learning rates, schedule and losses are from there on (default: ffhq256)')
-    add('--stage', type=int, choices=(1, 2), help='1: fakes imitate their renders; 2: pairs of fakes are compared, too '
-        '(default: 1)')
-    add('--data_dir', metavar='DIR', help='TFRecords made by dataset_tool.py (default: that of --config, below '
-        'datasets/; ffhq_align for ffhq256)')
-    add('--result_dir', metavar='DIR', help='runs get numbered directories there (default: results/)')
-    add('--total_kimg', metavar='N', type=real(0, 10 ** 6), help='thousands of images shown when training ends '
-        '(default: that of --config; 15000 for ffhq256, 20000 in stage 2)')
-    add('--seed', metavar='N', type=SEED, help='of first weights and everything drawn '
-        '(default: 1000)')
-    add('--noise_dim', metavar='N', type=whole(0), help='length of the noise vector (default: 32)')
-    group = parser.add_argument_group('weights of the losses')
-    for flag, (default, what) in WEIGHTS.items():
-        text = f'{default:g} in stage 1, {STAGE2_W_LM:g} in stage 2' if flag == 'w_lm' else f'{default:g}'
-        group.add_argument('--' + flag, metavar='X', type=real(0), help=f'{what} (default: {text})')
-    group = parser.add_argument_group('where to start')
-    add = group.add_argument
-    add('--resume', metavar='RUN', help="go on with a run in its directory: that directory, its number, or 'latest', "
-        'the newest one with a checkpoint; its options are kept, others given here win (default: a new run)')
-    add('--run_id', metavar='RUN', help='stage 2: the run whose snapshot to start from, by directory or number, or the '
-        'path of a .pkl (no default)')
-    add('--snapshot', metavar='N', help="stage 2: which of its snapshots, by number or 'final' (default: the final, or "
-        'else the newest)')
-    add('--kimg', metavar='N', type=real(0), help="stage 2: thousands of images shown before (default: the number in "
-        "the snapshot's name; for network-final.pkl that of the newest one beside it)")
-    group = parser.add_argument_group('machine')
-    add = group.add_argument
-    add('--num_gpus', metavar='N', type=whole(0), help='GPUs of this host, 0: the CPU (default: all visible)')
-    add('--cpu_devices', metavar='N', type=whole(1), help='cut the CPU into so many devices, to try several out; '
-        'not together with GPUs (default: GPUs)')
-    add('--precision', choices=PRECISIONS, help=PRECISION_HELP)
-    add('--checkpoint_minutes', metavar='N', type=real(0), help='between two checkpoints (default: 10)')
-    add('-n', '--dry-run', action='store_true', help='check options and files, print what would be done (default: off)')
-    group = parser.add_argument_group('measuring')
-    add = group.add_argument
-    add('--metrics', metavar='NAMES', type=lambda text: None if text == 'none' else text, help='measure each network '
-        'snapshot: names separated by commas, as run_metrics.py --metrics takes them, e.g. fid,slope; none: no longer '
-        '(default: none)')
-    add('--metrics_num', metavar='N', type=whole(2), help='pictures that each metric may take (default: 50000)')
-    add('--inception', metavar='FILE', help='the public frozen graph classify_image_graph_def.pb, for fid, kid, ppl '
-        '(default: the identity expert, whose values compare with no published ones)')
-    group = parser.add_argument_group('world')
-    add = group.add_argument
-    add('--world', choices=label.NAMES, help="whose face model, VAEs and experts (default: the dataset's, which "
-        'its world.json names; real without one)')
-    add('--face_model', metavar='DIR', help="face model in place of the world's (default: the world's)")
-    add('--vae_weights', metavar='DIR', help="the four VAEs in place of the world's (default: the world's)")
-    add('--experts', metavar='FILE', help="table of perception networks in place of the world's (default: the world's)")
+    parser = Parser(description=__doc__, epilog=EXAMPLES, argument_default=argparse.SUPPRESS,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    for title, options in OPTIONS.items():
+        group = parser.add_argument_group(title)
+        for flag, option in options.items():
+            shown = option.shown or (f'{option.default:g}' if isinstance(option.default, float) else option.default)
+            group.add_argument('--' + flag, help=f'{option.help} (default: {shown})', metavar=option.metavar,
+                               type=option.type or str, choices=option.choices)
+        if title == 'machine':
+            group.add_argument('-n', '--dry-run', action='store_true',
+                               help='check options and files, print what would be done (default: off)')
     return EasyDict(vars(parser.parse_args(arguments)))
 
 
 def resolve(given):
     """Given options -> every option of the run, JSON-ready. UserError for what does not fit together."""
     _check_devices(given)
-    config = configs.load(given.get('config', 'ffhq256'))
-    stage = given.get('stage', 1)
-    weights = {flag: given.get(flag, STAGE2_W_LM if flag == 'w_lm' and stage == 2 else default)
-               for flag, (default, _) in WEIGHTS.items()}
-    options = EasyDict(
-        config=config, stage=stage, weights=weights, noise_dim=given.get('noise_dim', 32),
-        seed=given.get('seed', 1000), snapshot=None, start_kimg=0.0,
-        total_kimg=given.get('total_kimg', configs.final_kimg(config, stage)),
-        checkpoint_minutes=given.get('checkpoint_minutes', 10.0),
-        num_gpus=given.get('num_gpus'), cpu_devices=given.get('cpu_devices'),
-        precision=given.get('precision', 'float32'), metrics=given.get('metrics'),
-        metrics_num=given.get('metrics_num'), inception=given.get('inception'),
-        data_dir=given.get('data_dir', os.path.join(paths.DATASET_DIR, config.data_dir)),
-        result_dir=given.get('result_dir', paths.RESULT_DIR))
+    config = configs.load(given.get('config', DEFAULTS.config))
+    chosen = EasyDict(DEFAULTS, data_dir=os.path.join(paths.DATASET_DIR, config.data_dir))
+    if given.get('stage') == 2:
+        chosen.w_lm = STAGE2_W_LM
+    chosen.update(given)
+    options = EasyDict({flag: chosen[flag] for flag in STORED}, config=config, snapshot=None, start_kimg=0.0,
+                       weights={flag: chosen[flag] for flag in WEIGHTS})
+    if options.total_kimg is None:
+        options.total_kimg = configs.final_kimg(config, options.stage)
     _make_absolute(options)
-    if stage == 2:
+    if options.stage == 2:
         options.update(_start_of_stage2(given, options.result_dir))
     elif {'run_id', 'snapshot', 'kimg'} & set(given):
         raise UserError('--run_id, --snapshot and --kimg belong to --stage 2; to go on with a run use --resume')
@@ -144,13 +157,13 @@ def _make_absolute(options):
     """Paths that hold wherever --resume is called from. UserError when there is no such dataset."""
     options.data_dir = tfrecords.dataset_folder(options.data_dir)
     options.result_dir = os.path.abspath(options.result_dir)
-    if options.get('inception'):
+    if options.inception:
         options.inception = os.path.abspath(options.inception)
 
 
 def _check_measuring(given, options):
     """UserError for metrics that are unknown, and for options of metrics without any."""
-    if options.get('metrics') is not None:          # a run of an earlier version has no such option
+    if options.metrics is not None:
         metric_base.choose(options.metrics)
         if options.inception and not os.path.isfile(options.inception):
             raise UserError(f'--inception {options.inception}: not there')
@@ -196,38 +209,51 @@ def _one_world(claims, given):
     return one_world(dict(claims, **{f'--{part}': parts.of_part(part, path) for part, path in given.items()}))
 
 
-# Going on with a run
-
+# ---- going on with a run
 
 def resume(given):
     """(options, directory) of the run that --resume names; what may change and is given wins."""
-    run_dir = _find_run(given.resume, given.get('result_dir', paths.RESULT_DIR))
-    path = os.path.join(run_dir, OPTIONS_FILE)
-    try:
-        with open(path, encoding='utf-8') as file:
-            options = EasyDict(json.load(file))
-        options.config = configs.from_options(options.config)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f'--resume {given.resume}: {path} cannot be read ({error}); it is written when a run begins')
+    run_dir = _find_run(given.resume, given.get('result_dir', DEFAULTS.result_dir))
+    options = _options_of(run_dir)
     if os.path.exists(os.path.join(run_dir, 'abort.txt')):
         raise UserError(f'--resume {given.resume}: remove {os.path.join(run_dir, "abort.txt")} first, it stops the run')
-    fixed = sorted(set(given) - set(CHANGEABLE) - set(WEIGHTS) - set(parts.PARTS) - {'config', 'resume', 'dry_run'})
+    fixed = sorted(flag for flag in given if flag in ALL and not ALL[flag].change)
     if fixed:
         raise UserError(f'--resume keeps the options the run was started with: leave out --{", --".join(fixed)}')
     if 'config' in given:
         options.config, changes = configs.replacement(given.config, options.config)
         print(f'--config {given.config}: ' + (', '.join(changes) or 'nothing differs'))
+    _change(options, given)
+    _make_absolute(options)
+    _resume_world(given, options, run_dir)
+    _check_measuring(given, options)
+    if not checkpoints.existing(run_dir):
+        print(f'--resume {given.resume}: no checkpoint was written in {run_dir}, so there is nothing to go on from: '
+              f'training begins anew at {options.start_kimg:g} kimg, in that directory')
+    return options, run_dir
+
+
+def _options_of(run_dir):
+    """The options that a run was started with, as `resolve` gives them. UserError: it has none."""
+    path = os.path.join(run_dir, OPTIONS_FILE)
+    stored = read_json(path, 'the options of a run, which are written when it begins')
+    try:
+        options = EasyDict({flag: DEFAULTS[flag] for flag in STORED}, **stored)     # it may be of an earlier version
+        options.config = configs.from_options(options.config)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise UserError(f'{path}: not the options of a run ({error!r}); they are written when it begins')
+    return options
+
+
+def _change(options, given):
+    """Let options given with --resume win over those of the run."""
     _check_devices(given)
     if given.get('num_gpus'):
         options.cpu_devices = None
     elif 'cpu_devices' in given:
         options.num_gpus = None
-    options.update((key, given[key]) for key in CHANGEABLE if key in given)
+    options.update((flag, given[flag]) for flag in STORED if flag in given)
     options.weights.update((flag, given[flag]) for flag in WEIGHTS if flag in given)
-    _make_absolute(options)
-    _resume_world(given, options, run_dir)
-    _check_measuring(given, options)
-    return options, run_dir
 
 
 def _resume_world(given, options, run_dir):
@@ -257,8 +283,7 @@ def _find_run(run, result_dir):
     return (begun or runs)[-1]
 
 
-# Running
-
+# ---- running
 
 def check_files(options, run_dir=None):
     """Everything the run reads is there and fits; else a UserError, before anything is written.
@@ -268,11 +293,10 @@ def check_files(options, run_dir=None):
     levels = tfrecords.read_levels(options.data_dir, options.config.resolution)
     from dnnlib.tflib.compat import tf
     from perception import experts
-    from training import towers
     from vae.model import Decoders
     saved = checkpoints.newest_facts(run_dir) if run_dir else None
     if options.snapshot and not (saved and saved.get('networks')):
-        towers.check_snapshot(options.snapshot, options.config.resolution, levels[0].shape[0], options.noise_dim)
+        snapshots.check_fits(options.snapshot, options.config.resolution, levels[0].shape[0], options.noise_dim)
     there = parts.World(options.world, **options.world_parts)
     there.face_model()
     with tf.Graph().as_default():
@@ -281,19 +305,20 @@ def check_files(options, run_dir=None):
         experts.check_weights(there.expert_specs(), experts.STAGE_EXPERTS[options.stage])
 
 
-def _describe(options, num_devices):
-    """The run in a few aligned lines."""
-    plan = configs.schedule_of(options.config, num_devices)
-    rows = [('data', f'{options.data_dir} ({options.world} world)'), ('devices here', num_devices),
+def _dry_run(options):
+    """Print the run in a few aligned lines."""
+    from training.distributed import Cluster
+    devices = Cluster(None, options.num_gpus, options.cpu_devices, precision=options.precision).num_replicas
+    rows = [('data', f'{options.data_dir} ({options.world} world)'), ('devices here', devices),
             ('images shown', f'{options.start_kimg:g} to {options.total_kimg:g} kimg')]
-    before = None
+    plan, before = configs.schedule_of(options.config, devices), None
     for kimg in range(int(options.start_kimg), math.ceil(options.total_kimg)):
         now = schedule.state_at(plan, kimg * 1000)
         if now.resolution != before:
             rows.append((f'from {kimg} kimg', f'resolution {now.resolution}, minibatch {now.minibatch}, learning rate '
                                               f'{now.learning_rate:g}'))
         before = now.resolution
-    return '\n'.join(f'{name:<16}{value}' for name, value in rows)
+    print('\n'.join(f'{name:<16}{value}' for name, value in rows) + '\ndry run: nothing was written')
 
 
 @contextlib.contextmanager
@@ -340,7 +365,7 @@ def _tidy(run_dir):
 
 def _evaluation(options):
     """What measures each network snapshot, None without --metrics: (run_dir, Telemetry) -> Evaluation."""
-    if not options.get('metrics'):
+    if not options.metrics:
         return None
     from metrics.evaluation import Evaluation
     return lambda run_dir, telemetry: Evaluation(run_dir, telemetry, options.metrics, options.metrics_num,
@@ -353,16 +378,13 @@ def main():
     options, run_dir = resume(given) if 'resume' in given else (resolve(given), None)
     print(json.dumps(options, indent=2, sort_keys=True))
     check_files(options, run_dir)
-    from training.distributed import Cluster
-    machine = options.num_gpus, options.cpu_devices
-    precision = options.get('precision', 'float32')         # a run of an earlier version has no such option
     if 'dry_run' in given:
-        devices = Cluster(None, *machine, precision=precision).num_replicas
-        print(_describe(options, devices) + '\ndry run: nothing was written')
+        _dry_run(options)
         return 0
+    from training.distributed import Cluster
     from training.training_loop import training_loop
-    arguments = {key: value for key, value in options.items() if key not in MACHINE}
-    with Cluster.from_environment(*machine, precision=precision) as cluster:
+    arguments = {key: value for key, value in options.items() if key not in NOT_LOOP}
+    with Cluster.from_environment(options.num_gpus, options.cpu_devices, precision=options.precision) as cluster:
         with open_run(options, run_dir, cluster) as run:
             ended_by = training_loop(run, cluster, evaluation=_evaluation(options), **arguments)
             if run and ended_by:

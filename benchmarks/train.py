@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np  # noqa: E402
 
 from benchmarks.common import machine_line, measure_interleaved, table  # noqa: E402
-from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, run_main  # noqa: E402
+from dnnlib.util import PRECISION_HELP, PRECISIONS, run_main  # noqa: E402
 
 WEIGHTS = dict(w_id=3.0, w_lm=500.0, w_gamma=10.0, w_skin=20.0, w_exp_warp=10.0, w_gamma_change=10.0)
 NOISE_DIM = 32
@@ -21,9 +21,9 @@ NOISE_DIM = 32
 
 def _demo_context(config, stage):
     """The synthetic world's own files."""
-    from training import towers
+    from training.graph import load_context
     from worlds.parts import World
-    return towers.load_context(World('synthetic'), config, stage, WEIGHTS, NOISE_DIM, forms=[True])
+    return load_context(World('synthetic'), config, stage, WEIGHTS, NOISE_DIM, forms=[True])
 
 
 def _full_context(config, stage):
@@ -31,7 +31,7 @@ def _full_context(config, stage):
     from benchmarks.face import full_size_model
     from perception import experts
     from renderer.face_renderer import FaceRenderer
-    from training import configs, objectives
+    from training import objectives
 
     class Untrained(experts.Experts):
         def __init__(self, names):
@@ -48,9 +48,8 @@ def _full_context(config, stage):
 
     decoders = types.SimpleNamespace(lambda_from_latents=coefficients, restore=lambda: None)
     return objectives.Context(
-        stage=stage, resolution=config.resolution, noise_dim=NOISE_DIM, weights=WEIGHTS,
-        settings=configs.settings_of(config), decoders=decoders, faces=FaceRenderer(full_size_model()),
-        experts=Untrained(experts.STAGE_EXPERTS[stage]))
+        stage=stage, config=config, noise_dim=NOISE_DIM, weights=WEIGHTS, decoders=decoders,
+        faces=FaceRenderer(full_size_model()), experts=Untrained(experts.STAGE_EXPERTS[stage]))
 
 
 def _padded(z, columns):
@@ -58,14 +57,14 @@ def _padded(z, columns):
     return tf.concat([z, z], axis=1)[:, :columns]
 
 
-def _parts(context, nets, inputs, reals):
+def _parts(graph, reals):
     """{name: tensor} of what steps are made of, for one minibatch of the first device."""
     from dnnlib.tflib.compat import tf
     from training import loss, objectives
-    G, D = nets.copies[0]
-    coeff, fakes, _ = objectives.generate(context._replace(stage=1), G, inputs, 'G', 0, None)[0]
-    shown = objectives.process_reals(reals, inputs.lod, context.resolution)
-    scores = objectives.scores(D, inputs, shown, None)
+    context, inputs, G, D = graph.context, graph.inputs, graph.G, graph.D
+    (coeff,), (fakes,) = objectives.generate(context._replace(stage=1), G, inputs, 'G', 0)
+    shown = objectives.process_reals(reals, inputs.lod, context.config.resolution)
+    scores = objectives.scores(D, inputs, shown)
     real_loss = tf.reduce_mean(loss.real_loss(scores))
 
     def gradient(y, x):     # a value: what only a tf.group waits for, TensorFlow may leave out
@@ -86,40 +85,38 @@ def _parts(context, nets, inputs, reals):
     return parts
 
 
-def build(config, context):
-    """EasyDict of what is run: D_step, G_steps by form, parts, inputs, reals, learning rate, plan."""
-    from dnnlib.tflib.compat import tf
-    from dnnlib.tflib.optimizer import Optimizer
-    from training import configs, objectives, towers
-    from training.distributed import Cluster
-    cluster = Cluster()
-    cluster.devices, cluster.num_replicas = cluster.devices[:1], 1
-    inputs, reals, rate = objectives.placeholders(), tf.placeholder(tf.uint8, [None, 3, None, None]), 0.001
-    nets = towers.build_networks(cluster.devices, config, 3, context)
-    optimizers = EasyDict(G=Optimizer('TrainG', rate), D=Optimizer('TrainD', rate))
-    D_step = towers.build_D_step(cluster, optimizers.D, context, nets, inputs, reals, config.average_kimg)
-    forms = (True,) if context.stage == 2 else (False, True)
-    G_steps = {full: towers.build_G_step(cluster, optimizers.G, context, nets, inputs, full) for full in forms}
-    parts = _parts(context, nets, inputs, reals)
-    towers.initialize(nets)
-    towers.restore_frozen(context)
-    return EasyDict(D_step=D_step, G_steps=G_steps, parts=parts, inputs=inputs, reals=reals, settings=context.settings,
-                    plan=configs.schedule_of(config, 1))
+class Bench:
+    """A TrainingGraph on one device, and the tensors its steps are made of, for pictures by chance."""
 
+    def __init__(self, config, context):
+        from dnnlib.tflib.compat import tf
+        from training.distributed import Cluster
+        from training.graph import TrainingGraph, new_networks
+        cluster = Cluster()
+        cluster.devices, cluster.num_replicas = cluster.devices[:1], 1
+        self._pictures = None
+        reals = tf.py_func(lambda: self._pictures, [], tf.uint8)
+        reals.set_shape([None, 3, None, None])
+        self._config = config
+        self._graph = TrainingGraph(cluster, context, new_networks(config, 3, NOISE_DIM), reals)
+        self._parts = _parts(self._graph, reals)
+        self._graph.initialize()
 
-def measure_at(built, resolution, minibatch, repeats):
-    """{name: milliseconds an image} of steps and parts at an active resolution."""
-    from dnnlib.tflib import tfutil
-    from training import objectives
-    lod = float(np.log2(built.plan.resolution / resolution))
-    minibatch = minibatch or built.plan.minibatch_dict.get(resolution, built.plan.minibatch_base)
-    feed = dict(zip(built.inputs, (lod, minibatch, 0, 1000)))
-    feed[built.reals] = np.random.RandomState(0).randint(0, 256, [minibatch, 3, resolution, resolution], np.uint8)
-    full = objectives.is_full(built.settings, resolution) or False not in built.G_steps
-    ops = {'D step': built.D_step.op, 'G step': built.G_steps[full].op, **built.parts}
-    times = measure_interleaved({name: lambda op=op: tfutil.run(op, feed) for name, op in ops.items()}, repeats)
-    found = {name: 1e3 * least / minibatch for name, (_, least, _) in times.items()}
-    return {'minibatch': minibatch, 'images/s': 1e3 / (found['D step'] + found['G step']), **found}
+    def measure(self, resolution, minibatch, repeats):
+        """{name: milliseconds an image} of steps and parts at an active resolution."""
+        from dnnlib.tflib import tfutil
+        from training import configs
+        plan = configs.schedule_of(self._config, 1)
+        minibatch = minibatch or plan.minibatch_dict.get(resolution, plan.minibatch_base)
+        self._pictures = np.random.RandomState(0).randint(0, 256, [minibatch, 3, resolution, resolution], np.uint8)
+        feed = dict(lod=float(np.log2(plan.resolution / resolution)), minibatch=minibatch, nimg=0, seed=1000,
+                    learning_rate=0.001)
+        given = {tensor: feed[name] for name, tensor in self._graph.inputs._asdict().items()}
+        calls = {'D step': lambda: self._graph.step_D(feed), 'G step': lambda: self._graph.step_G(feed)}
+        calls.update((name, lambda part=part: tfutil.run(part, given)) for name, part in self._parts.items())
+        times = measure_interleaved(calls, repeats)
+        found = {name: 1e3 * least / minibatch for name, (_, least, _) in times.items()}
+        return {'minibatch': minibatch, 'images/s': 1e3 / (found['D step'] + found['G step']), **found}
 
 
 def main():
@@ -141,8 +138,8 @@ def main():
     print(machine_line())
     with tf.Graph().as_default(), Cluster(precision=args.precision).session():
         context = (_full_context if args.full else _demo_context)(config, args.stage)
-        built = build(config, context)
-        found = [measure_at(built, r, args.minibatch, args.repeats) for r in resolutions]
+        bench = Bench(config, context)
+        found = [bench.measure(r, args.minibatch, args.repeats) for r in resolutions]
     print(f'{config.name}, stage {args.stage}, TensorFlow {tf.__version__}')
     print(table([['ms an image'] + resolutions] + [[name] + [f'{column[name]:.3g}' for column in found]
                                                    for name in found[0]]))

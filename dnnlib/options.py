@@ -1,7 +1,17 @@
-"""Number types for argparse, without TensorFlow: what is no number, or out of range, is refused in one line."""
+"""Options without TensorFlow: a parser and number types for it; each mistake is refused in one line."""
 
 import argparse
 import math
+
+from dnnlib.util import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaints are one line, raised as UserError."""
+
+    def error(self, message):
+        """Raise the complaint instead of printing the whole usage."""
+        raise UserError(f'{message} (see {self.prog} --help)')
 
 
 def whole(low, high=math.inf):

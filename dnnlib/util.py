@@ -64,11 +64,12 @@ def run_main(main: Callable[[], Optional[int]]) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str, directory: bool = False) -> Iterator[str]:
+def atomic_path(path: str, directory: bool = False, sync: bool = False) -> Iterator[str]:
     """Write a file (or, with `directory`, a folder) so that it appears complete or not at all.
 
     Yields a temporary path in the same folder that keeps the extension of `path`; on success it is renamed to `path`
     (a file replaces an older one; an existing folder is replaced as a whole), on any exception it is removed.
+    sync: have the file's content on disk before it gets its name, which then never outlives it when the power fails.
     Missing parent folders are made. Raises UserError when the place cannot be written.
     """
     path = os.path.abspath(path)
@@ -83,6 +84,9 @@ def atomic_path(path: str, directory: bool = False) -> Iterator[str]:
         if directory:
             os.mkdir(temporary)
         yield temporary
+        if sync:
+            with open(temporary, 'rb') as file:
+                os.fsync(file.fileno())
         if directory and os.path.isdir(path):
             os.rename(path, os.path.join(holder, 'replaced'))
         os.replace(temporary, path)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from dnnlib import pictures
-from dnnlib.options import real, whole
+from dnnlib.options import Parser, real, whole  # noqa: F401  (Parser: the scripts take it from here)
 from dnnlib.util import PRECISION_HELP, PRECISIONS, UserError
 from renderer.factors import FACTOR_CHOICES
 from sampling.faces import FILE_KINDS, PARTS, part_name
@@ -19,14 +19,6 @@ GRID_PIXELS = 64 * 10 ** 6  # contact sheets beyond this are cut
 GRID_NAME = 'grid.png'
 FACTORS_HELP = ', '.join(f'{i} {word}' for i, (word, _) in enumerate(FACTOR_CHOICES)) + '; number or word'
 FILE_PARTS = [part for part in PARTS if part != 'noise']
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose complaints are one line, raised as UserError."""
-
-    def error(self, message):
-        """Raise the complaint instead of printing the whole usage."""
-        raise UserError(f'{message} (see {self.prog} --help)')
 
 
 def shard(text):

@@ -1,6 +1,8 @@
 """Checkpoints by exact names: round trips, TensorFlow's own Saver, and one clear error for every way to be wrong."""
 
 import os
+import resource
+import signal
 
 import numpy as np
 import pytest
@@ -131,6 +133,18 @@ def test_save_replaces_and_failure_leaves_nothing(prefix, tmp_path):
     with pytest.raises(UserError, match='could not be written'):
         checkpoints.save(str(tmp_path / 'file' / 'x.ckpt'), VALUES)
     assert sorted(os.listdir(str(tmp_path))) == ['deep', 'file']
+
+
+def test_a_full_disk_is_named(tmp_path):
+    """TensorFlow 2 begins what it says of it with 'Graph execution error:'."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20000, limits[1]))       # the kernel refuses what is larger
+        with pytest.raises(UserError, match=r'model: the checkpoint could not be written \(File too large\); free'):
+            checkpoints.save(str(tmp_path / 'model'), {'a': np.zeros(100000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_copy_and_remove(prefix, tmp_path):

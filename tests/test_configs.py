@@ -51,7 +51,6 @@ def test_any_file_is_one_line_or_a_whole_schedule(tmp_path_factory, content):
     else:
         _walk(config)
         assert configs.from_options(json.loads(json.dumps(config))) == config
-        assert configs.settings_of(config).r1_gamma == config.r1_gamma
 
 
 @pytest.mark.parametrize('content,message', [
@@ -81,7 +80,7 @@ def test_mistakes_are_named(tmp_path, content, message):
 def test_endlessly_nested_file(tmp_path):
     path = tmp_path / 'deep.json'
     path.write_text('[' * 100000)
-    with pytest.raises(UserError, match='deep.json: cannot be read'):
+    with pytest.raises(UserError, match='deep.json: not readable JSON'):
         configs.load(str(path))
 
 

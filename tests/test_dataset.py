@@ -92,6 +92,17 @@ def test_the_stream_goes_on_from_any_position(folder, shards):
             assert _draw(data, 5, 3) == whole[position:position + 15]
 
 
+def test_minibatches_are_prepared_ahead(tf_session, folder):
+    """Whole minibatches wait for the training, so that it never waits for them to be put together."""
+    dataset.TFRecordDataset(folder)
+    last = [op.inputs[0].op for op in tf_session.graph.get_operations() if op.type == 'MakeIterator']
+    assert len(last) == 3
+    for op in last:
+        while op.type in ('OptionsDataset', 'ModelDataset', 'OptimizeDataset', 'Identity'):
+            op = op.inputs[0].op
+        assert op.type == 'PrefetchDataset' and op.inputs[0].op.type.startswith('BatchDataset')
+
+
 def test_one_pass(tf_session, folder):
     data = dataset.TFRecordDataset(folder, repeat=False, shuffle_mb=0)
     assert _draw(data, 5, 3) == list(range(COUNT))                     # the last minibatch is smaller

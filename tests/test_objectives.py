@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections import namedtuple
 from unittest import mock
 
 import numpy as np
@@ -21,7 +22,8 @@ from training import configs, loss, loss_contrastive, objectives
 from vae.model import RELEASED, Decoders, decoder_shapes
 
 WEIGHTS = dict(w_id=3.0, w_lm=500.0, w_gamma=10.0, w_skin=20.0, w_exp_warp=10.0, w_gamma_change=10.0)
-SETTINGS = {name: configs.settings_of(configs.load(name)) for name in ('ffhq256', 'demo64')}
+CONFIGS = {name: configs.load(name) for name in ('ffhq256', 'demo64')}
+Batch = namedtuple('Batch', 'coeff fakes')
 NOISE_DIM = 5
 EXPERTS = {'recon': dict(network='small_recon', size=32, width=4), 'id': dict(network='small_id', size=16, width=4),
            'parser': dict(network='small_parser', size=32, width=4)}
@@ -69,9 +71,8 @@ class Built:
                          for name, entry in EXPERTS.items()}
                 experts = perception.Experts(specs, perception.EXPERTS)
                 self.context = objectives.Context(
-                    stage=stage, resolution=resolution, noise_dim=NOISE_DIM, weights=WEIGHTS,
-                    settings=SETTINGS[config], decoders=Decoders(folder), faces=FaceRenderer(model),
-                    experts=experts)
+                    stage=stage, config=EasyDict(CONFIGS[config], resolution=resolution), noise_dim=NOISE_DIM,
+                    weights=WEIGHTS, decoders=Decoders(folder), faces=FaceRenderer(model), experts=experts)
                 self._networks(resolution)
                 self.inputs = objectives.placeholders()
                 self.reals = tf.placeholder(tf.uint8, [None, 3, None, None])
@@ -98,7 +99,7 @@ class Built:
             with _recording(objectives, 'process_reals') as shown, _recording(loss, 'r1_penalty') as penalties:
                 self.D_loss, self.D_terms = objectives.discriminator_step(*nets, self.reals)
         self.D_scores, self.shown_reals, self.penalty = scores[len(self.G_scores):], shown[0], penalties[0]
-        self.G_parts, self.D_parts = [[part._replace(labels=()) for part in batches] for batches in parts]
+        self.G_parts, self.D_parts = [[Batch(*part) for part in zip(*batches)] for batches in parts]
 
     def feed(self, lod=0.0, minibatch=3, nimg=100, seed=1000, reals=None):
         feed = dict(zip(self.inputs, (lod, minibatch, nimg, seed)))
@@ -161,7 +162,7 @@ class Reference:
 
     def __init__(self, built):
         self.context, self.session = built.context, built.session
-        faces, experts, size = self.context.faces, self.context.experts, self.context.resolution
+        faces, experts, size = self.context.faces, self.context.experts, self.context.config.resolution
         self.coeff, self.size = tf.placeholder(tf.float32, [None, factors.NUM_COEFFS]), tf.placeholder(tf.int32, [])
         self.fakes, self.images = [tf.placeholder(tf.float32, [None, 3, size, size]) for _ in range(2)]
         self.mask = tf.placeholder(tf.float32, [None, 1, size, size])
@@ -178,7 +179,7 @@ class Reference:
 
     def imitative_terms(self, batch, lod):
         """The imitative terms by NumPy, from renders and the experts' answers."""
-        feed = {self.coeff: batch.coeff, self.size: self.context.resolution // 2 ** int(lod)}
+        feed = {self.coeff: batch.coeff, self.size: self.context.config.resolution // 2 ** int(lod)}
         render = self.session.run(self.render, feed)
         image, mask = [_shown(x.transpose(0, 3, 1, 2), lod) for x in (render.image / 127.5 - 1, render.mask)]
         feed = {self.fakes: batch.fakes, self.images: image, self.mask: mask}
@@ -193,7 +194,7 @@ class Reference:
 
     def contrastive_terms(self, pairs):
         """The contrastive terms, by functions that are tested on recorded numbers."""
-        feed = {self.coeff: pairs.coeff, self.fakes: pairs.fakes, self.size: self.context.resolution}
+        feed = {self.coeff: pairs.coeff, self.fakes: pairs.fakes, self.size: self.context.config.resolution}
         expression, lighting = self.session.run(self.contrastive, feed)
         return dict(zip(CONTRASTIVE, (expression['exp_warp'], lighting['hair'], lighting['id'], lighting['lm'])))
 
@@ -245,6 +246,54 @@ def test_discriminator_step(stage2):
     assert_close(value, np.float32(expected), rtol=1e-5)
 
 
+def test_lazy_r1_is_an_unbiased_stand_in(tf_session):
+    """Steps without the penalty compute nothing of it; its weight in the others makes up for them."""
+    D = Network('D', 'D_basic', fmap_base=64, fmap_max=8, resolution=8, structure='fixed')
+    reals, fakes = [tf.constant(np.float32(_reals(n, 8))) for n in (3, 4)]
+    inputs, weights = objectives.Inputs(0.0, 3, 100, 1000), list(D.trainables.values())
+
+    def step(interval, r1):
+        config = EasyDict(CONFIGS['demo64'], resolution=8, r1_interval=interval)
+        context = objectives.Context(1, config, NOISE_DIM, WEIGHTS, None, None, None)
+        with mock.patch.object(objectives, 'generate', lambda *_: ([None], [fakes / 100])):
+            value, terms = objectives.discriminator_step(context, None, D, inputs, reals, r1=r1)
+        assert ('Loss/r1_penalty' in terms) == r1
+        return [value] + [g for g in tf.gradients(value, weights) if g is not None]
+    always, fourth = step(1, True), step(4, True)
+    with mock.patch.object(loss, 'r1_penalty', side_effect=AssertionError):
+        other = step(4, False)
+    for a, b, c in zip(*tf_session.run([always, fourth, other])):       # one step in four with R1, three without
+        assert_close((b + 3 * c) / 4, a, atol=1e-5 + 1e-4 * np.abs(a).max())
+    a, b, c = tf_session.run([always[0], fourth[0], other[0]])
+    assert a - c > 1e-3 and b - c == pytest.approx(4 * (a - c), rel=1e-3)
+
+
+@pytest.mark.parametrize('interval', [1, 3, 8])
+def test_which_steps_have_r1_follows_from_the_images_shown(interval):
+    """Also where a run goes on, and where the minibatch changes on the way."""
+    config = EasyDict(r1_interval=interval)
+    steps = [objectives.has_r1(config, 1003 + 16 * step, 16) for step in range(60)]
+    assert [i for i in range(59) if steps[i]] == list(range(steps.index(True), 59, interval))
+    assert steps[20:] == [objectives.has_r1(config, 1003 + 16 * 20 + 16 * step, 16) for step in range(40)]
+
+
+def test_the_average_of_w_moves_as_in_two_evaluations(stage2):
+    """The released system evaluates G on the minibatch and then on the pairs, and each evaluation moves it."""
+    G, beta = stage2.G, 0.995
+    with stage2.graph.as_default():
+        w = [G.components.mapping.get_output_for(tf.concat(x, axis=1), None)[:, 0] for x in
+             [[stage2.context.decoders.lambda_from_latents(latents), noise] for latents, noise in
+              [objectives.draw(stage2.context, stage2.inputs, 'G')]]][0]
+    average = np.random.RandomState(0).randn(16).astype(np.float32)
+    tfutil.set_vars({G.find_var('dlatent_avg'): average})
+    w = stage2.run(w, minibatch=3)
+    assert w.shape == (7, 16)
+    stage2.run(stage2.G_parts[0].fakes, minibatch=3)
+    for part in (w[:3], w[3:]):
+        average = part.mean(axis=0) + (average - part.mean(axis=0)) * beta
+    assert_close(G.get_var('dlatent_avg'), np.float32(average), rtol=1e-5, atol=1e-6)
+
+
 # ---- sizes
 
 @pytest.mark.parametrize('minibatch', [1, 3, 4, 8])
@@ -256,7 +305,7 @@ def test_any_minibatch(stage2, minibatch):
 
 def _check_sizes(built, full):
     """Finite and of the right names, with and without a fade."""
-    resolution, stage = built.context.resolution, built.context.stage
+    resolution, stage = built.context.config.resolution, built.context.stage
     for lod in (0.0, max(np.log2(resolution) - 3.5, 0.5)):
         reals = _reals(3, resolution >> int(lod))
         values = built.run([built.G_loss, built.D_loss, dict(built.G_terms)], lod=lod, reals=reals)
@@ -273,7 +322,7 @@ def test_weight_of_l1_follows_the_active_resolution(tf_session):
     inputs = objectives.Inputs(lod, None, None, None)
 
     def weights(config, full):
-        context = objectives.Context(1, 256, 32, WEIGHTS, SETTINGS[config], None, None, None)
+        context = objectives.Context(1, EasyDict(CONFIGS[config], resolution=256), 32, WEIGHTS, None, None, None)
         return objectives.imitative_weights(context, inputs, full)
     full = {'skin': 20, 'lm': 500, 'gamma': 10, 'id': 3}
     assert weights('ffhq256', True) == full
@@ -286,9 +335,8 @@ def test_weight_of_l1_follows_the_active_resolution(tf_session):
 
 
 def test_which_form_a_resolution_takes():
-    settings = SETTINGS
-    assert [objectives.is_full(settings['ffhq256'], x) for x in (8, 16, 32, 64, 256)] == [False] * 3 + [True] * 2
-    assert [objectives.is_full(settings['demo64'], x) for x in (8, 16, 32, 64)] == [False] * 2 + [True] * 2
+    assert [objectives.is_full(CONFIGS['ffhq256'], x) for x in (8, 16, 32, 64, 256)] == [False] * 3 + [True] * 2
+    assert [objectives.is_full(CONFIGS['demo64'], x) for x in (8, 16, 32, 64)] == [False] * 2 + [True] * 2
 
 
 # ---- reals
@@ -411,30 +459,3 @@ def test_lod_is_that_of_the_same_step(stage2):
             assert np.abs(fakes[:, :, factor::2 * factor] - fakes[:, :, ::2 * factor]).max() > 1e-3
         with stage2.session.as_default():
             assert stage2.G.get_var('lod') == lod
-
-
-def test_labels(world):
-    """Labels reach both networks; those of the pairs are taken from the minibatch."""
-    asked = {}
-
-    class Spy:
-        def __init__(self, name):
-            self.name = name
-
-        def find_var(self, _):
-            return asked.setdefault(self.name + '/lod', tf.Variable(0.0))
-
-        def get_output_for(self, x, labels, **_):
-            asked.setdefault(self.name, []).append(labels)
-            return tf.zeros([7, 3, 16, 16]) if self.name == 'G' else tf.reduce_sum(x, axis=[2, 3])[:, :1]
-    with tf.Graph().as_default() as graph, tfutil.create_session(threads=1, graph=graph) as session:
-        context = objectives.Context(2, 16, NOISE_DIM, WEIGHTS, SETTINGS['ffhq256'], Decoders(world[0]),
-                                     None, None)
-        inputs = objectives.Inputs(0.0, 3, 100, 1000)
-        labels = tf.constant(np.eye(3, dtype=np.float32))
-        objectives.discriminator_step(context, Spy('G'), Spy('D'), inputs, tf.zeros([3, 3, 16, 16]), labels=labels)
-        given = session.run([asked['G'], asked['D']])
-    rows = np.eye(3)
-    np.testing.assert_array_equal(given[0][0], rows[[0, 1, 2, 0, 0, 1, 1]])
-    for actual, expected in zip(given[1], (rows, rows, rows[[0, 0, 1, 1]])):
-        np.testing.assert_array_equal(actual, expected)

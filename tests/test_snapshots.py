@@ -39,6 +39,15 @@ def test_golden_snapshots_compute_the_same_for_ever(tf_session, tmp_path, name):
     assert [_digest(state) for state in before] == [_digest(state) for state in after]
 
 
+def test_content_is_on_disk_before_the_name(tmp_path, monkeypatch):
+    """A power failure must not leave a snapshot of zeros under its name."""
+    synced = []
+    monkeypatch.setattr(os, 'fsync', lambda number: synced.append((os.fstat(number).st_ino, os.fstat(number).st_size)))
+    path = str(tmp_path / 'a.pkl')
+    pickles.save_states(pickles.load_states(data('golden', 'tf2.pkl')), path)
+    assert synced == [(os.stat(path).st_ino, os.stat(path).st_size)]
+
+
 def _digest(state):
     digest = hashlib.sha256(repr((state.name, dict(state.static_kwargs), state.build_func_name)).encode())
     for name, value in state.variables:

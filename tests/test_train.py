@@ -1,15 +1,13 @@
-"""train.py: options, errors, both stages on small worlds; a run that dies again and again equals one that does not."""
+"""train.py: both stages on small worlds; a run that dies again and again equals one that does not."""
 
-import contextlib
 import gc
-import io
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
-import sys
 import time
 import types
 
@@ -20,10 +18,10 @@ import config as paths
 import train
 from dnnlib.util import EasyDict, UserError
 from tests.test_distributed import free_ports
-from tests.training_lives import FLAT, MINIBATCH, PER_LOOK, Lives, Place, read_stats, write_config
-from training import configs, schedule, snapshots
+from tests.training_lives import FLAT, MINIBATCH, PER_LOOK, Lives, Place, read_stats, train_here
+from training import configs, snapshots
 from training.checkpoints import FOLDER as CHECKPOINTS
-from training.checkpoints import Checkpoints, newest_facts
+from training.checkpoints import Checkpoints, existing, newest_facts
 from vae.model import Decoders
 from worlds import label
 
@@ -38,17 +36,6 @@ def place(tmp_path_factory):
 @pytest.fixture(scope='module')
 def lives():
     return Lives()
-
-
-def _main(options):
-    """train.py in this process -> (exit code, what it printed)."""
-    printed, before = io.StringIO(), sys.argv
-    sys.argv = ['train.py'] + options
-    try:
-        with contextlib.redirect_stdout(printed):
-            return train.main(), printed.getvalue()
-    finally:
-        sys.argv = before
 
 
 @pytest.fixture(scope='module')
@@ -72,268 +59,6 @@ def _one_life(place, lives, options):
     return printed
 
 
-# ---- options
-
-def _resolve(*arguments):
-    return train.resolve(train.parse_options(list(arguments)))
-
-
-def test_defaults_are_the_released_ones(place):
-    options = _resolve('--data_dir', place.dataset)
-    assert (options.stage, options.noise_dim, options.seed, options.total_kimg) == (1, 32, 1000, 15000)
-    assert options.weights == dict(w_id=3, w_lm=500, w_gamma=10, w_skin=20, w_exp_warp=10, w_gamma_change=10)
-    assert (options.config.resolution, options.result_dir) == (256, paths.RESULT_DIR)
-    assert json.loads(json.dumps(options))['config']['r1_gamma'] == 10
-
-
-def test_weight_of_landmarks_by_stage_unless_the_user_says(place, tmp_path):
-    snapshot = tmp_path / 'network-snapshot-015000.pkl'
-    snapshot.write_bytes(b'')
-    label.write_model(str(snapshot), 'synthetic')
-    second = ['--stage', '2', '--run_id', str(snapshot), '--data_dir', place.dataset]
-    found = _resolve(*second)
-    assert (found.weights['w_lm'], found.start_kimg, found.total_kimg) == (100, 15000, 20000)
-    assert found.snapshot == str(snapshot) and found.world == 'synthetic'
-    assert _resolve(*second, '--w_lm', '500').weights['w_lm'] == 500
-    assert _resolve(*second, '--kimg', '10').start_kimg == 10
-    assert _resolve('--w_lm', '7', '--data_dir', place.dataset).weights['w_lm'] == 7
-
-
-@pytest.mark.parametrize('devices', [1, 2, 3, 4, 8])
-def test_ffhq256_is_the_released_schedule(devices):
-    assert configs.schedule_of(configs.load('ffhq256'), devices) == schedule.ffhq256(devices)
-
-
-@pytest.mark.parametrize('kimg,resolution,lod', [
-    (0, 8, 3), (40, 8, 3), (41, 16, 2 + 74 / 75), (115, 16, 2), (190, 16, 2), (191, 32, 1 + 149 / 150), (340, 32, 1),
-    (520, 32, 1), (520.1, 64, 1 - 0.1 / 100), (620, 64, 0), (969, 64, 0)])
-def test_demo64_grows_as_planned(kimg, resolution, lod):
-    config = configs.load('demo64')
-    assert (configs.final_kimg(config, 1), configs.final_kimg(config, 2)) == (700, 800)
-    for devices, minibatch in ((1, 16), (3, 18), (4, 16)):
-        now = schedule.state_at(configs.schedule_of(config, devices), kimg * 1000)
-        assert (now.resolution, now.minibatch, now.learning_rate) == (resolution, minibatch, 0.002)
-        assert now.lod == pytest.approx(lod, abs=1e-6)
-
-
-def test_own_configurations(tmp_path):
-    path = write_config(str(tmp_path / 'mine.json'), tick_kimg_dict={'8': 2, '16': 3}, base='ffhq256')
-    config = configs.load(path)
-    assert (config.name, config.tick_kimg_dict, config.r1_gamma) == ('mine', {8: 2, 16: 3}, 10)
-    assert configs.from_options(EasyDict(json.loads(json.dumps(config)))) == config
-
-
-@pytest.mark.parametrize('content,message', [
-    ('{', 'cannot be read'), ('[1]', 'holds no table'), ('{"base": "ffhq"}', 'expected one of demo64, ffhq256'),
-    ('{"resolutoin": 32}', 'unknown resolutoin'), ('{"resolution": 48}', 'resolution is 48; expected a power of two'),
-    ('{"initial_resolution": 512}', 'at most "resolution"'), ('{"tick_kimg": "often"}', "tick_kimg is 'often'"),
-    ('{"grid": [3]}', r'grid is \[3\]'), ('{"minibatch": 0}', 'minibatch is 0')])
-def test_wrong_configurations_are_refused(tmp_path, content, message):
-    path = tmp_path / 'wrong.json'
-    path.write_text(content)
-    with pytest.raises(UserError, match='wrong.json.*' + message):
-        configs.load(str(path))
-
-
-@pytest.mark.parametrize('arguments,message', [
-    (['--config', 'ffhq512'], 'expected demo64 or ffhq256, or a .json file'),
-    (['--data_dir', 'no/such/data'], 'no such dataset folder'),
-    (['--stage', '2'], 'give --run_id'),
-    (['--stage', '2', '--run_id', '77', '--result_dir', 'DATA'], 'run 77: expected a directory'),
-    (['--stage', '2', '--run_id', 'DATA/some.pkl'], 'give --kimg'),
-    (['--kimg', '5'], 'belong to --stage 2'),
-    (['--total_kimg', '0'], 'were shown already'),
-    (['--metrics_num', '9'], 'give --metrics, too'),
-    (['--metrics', 'none', '--inception', 'a.pb'], 'give --metrics, too'),
-    (['--metrics', ''], 'unknown'),
-    (['--world', 'real'], '--data_dir is of the synthetic world, --world is of the real world'),
-    (['--experts', 'FOREIGN'], '--data_dir is of the synthetic world, --experts is of the real world'),
-    (['--experts', 'FOREIGN/experts.json'], '--data_dir is of the synthetic world, --experts is of the real world'),
-    (['--vae_weights', 'FOREIGN'], '--data_dir is of the synthetic world, --vae_weights is of the real world'),
-    (['--num_gpus', '2', '--cpu_devices', '2'], 'leave one of them out'),
-    (['--stage', '2', '--run_id', 'DATA/some.pkl', '--kimg', '5'], '--run_id is of the real world'),
-])
-def test_options_that_do_not_fit_are_refused(place, tmp_path, arguments, message):
-    (tmp_path / 'some.pkl').write_bytes(b'')
-    (tmp_path / 'foreign').mkdir()
-    (tmp_path / 'foreign' / 'world.json').write_text('{"world": "real"}')
-    (tmp_path / 'foreign' / 'experts.json').write_text('{}')
-    places = {'DATA': str(tmp_path), 'FOREIGN': str(tmp_path / 'foreign')}
-    for name, path in places.items():
-        arguments = [x.replace(name, path) for x in arguments]
-    with pytest.raises(UserError, match=message):
-        _resolve(*(arguments if '--data_dir' in arguments else ['--data_dir', place.dataset] + arguments))
-
-
-@pytest.mark.parametrize('arguments,message', [
-    (['--seed', 'x'], "'x' is not a whole number"), (['--num_gpus', '-1'], 'expected a whole number from 0 on'),
-    (['--w_id', 'nan'], 'expected a number from 0 on'), (['--stage', '3'], 'invalid choice'),
-    (['--world', 'mars'], 'invalid choice'), (['--total_kimg', '1e9'], 'expected a number from 0 to 1000000'),
-    (['--seed', '4294967296'], 'from 0 to 4294967295')])
-def test_values_of_the_wrong_kind_are_refused(arguments, message, capsys):
-    with pytest.raises(SystemExit):
-        train.parse_options(arguments)
-    error = capsys.readouterr().err
-    assert f'argument {arguments[0]}: ' in error and message in error
-
-
-@pytest.mark.parametrize('options,changes,message', [
-    (['--vae_weights', 'EMPTY'], {}, 'VAE weights of 4 factors'),
-    (['--experts', 'EMPTY'], {'full_resolution': 16}, 'no table of perception networks'),
-    (['--face_model', 'EMPTY'], {}, '01_MorphableModel.mat'),
-    ([], {'resolution': 32}, 'finest pictures are 16x16, but 32x32 are needed'),
-    (['--num_gpus', '3'], {}, '--num_gpus 3'),
-    (['--metrics', 'fid,beauty'], {}, '--metrics beauty: unknown'),
-    (['--metrics', 'fid', '--inception', 'nowhere.pb'], {}, '--inception .*/nowhere.pb: not there'),
-])
-def test_what_is_missing_is_named_before_anything_is_written(place, tmp_path, options, changes, message):
-    options = [str(tmp_path) if x == 'EMPTY' else x for x in options]
-    results = str(tmp_path / 'results')
-    with pytest.raises(UserError, match=message):
-        _main(place.options('missing', **changes) + ['--result_dir', results] + options)
-    assert not os.path.exists(results)
-
-
-def test_dry_run_writes_nothing(place, tmp_path):
-    options = place.options('dry') + ['--result_dir', str(tmp_path / 'results'), '--cpu_devices', '3', '-n']
-    code, printed = _main(options)
-    assert code == 0 and not os.listdir(str(tmp_path))
-    assert '"w_lm": 500.0' in printed and 'resolution 8, minibatch 6' in printed and 'dry run' in printed
-
-
-# ---- resuming: options
-
-def test_resume_takes_the_options_of_the_run(place, whole):
-    name = os.path.basename(whole[0])
-    for run in (whole[0], name, '0', 'latest'):
-        options, run_dir = train.resume(train.parse_options(
-            ['--resume', run, '--result_dir', place.results, '--w_lm', '8', '--total_kimg', '9']))
-        assert run_dir == whole[0]
-        assert (options.total_kimg, options.weights['w_lm'], options.weights['w_id'], options.seed) == (9, 8, 3, 1000)
-        assert options.config == configs.load(os.path.join(place.folder, 'tiny.json'))
-
-
-def test_resume_takes_another_configuration(place, whole, capsys):
-    slower = write_config(os.path.join(place.folder, 'slower.json'), learning_rate=0.0001)
-    options, _ = train.resume(train.parse_options(['--resume', whole[0], '--config', slower]))
-    assert options.config == EasyDict(configs.load(os.path.join(place.folder, 'tiny.json')), learning_rate=0.0001)
-    assert 'slower.json: learning_rate: 0.002 -> 0.0001\n' in capsys.readouterr().out
-    with pytest.raises(UserError, match='a run keeps its "total_kimg"; .*--total_kimg moves the end'):
-        train.resume(train.parse_options(
-            ['--resume', whole[0], '--config', write_config(os.path.join(place.folder, 'longer.json'), total_kimg=99)]))
-
-
-def test_the_demo_models_last_configuration():
-    slower, _ = configs.replacement(os.path.join(paths.DEMO_DIR, 'slower.json'), configs.load('demo64'))
-    assert (slower.learning_rate, slower.average_kimg, slower.name) == (0.0005, 6, 'demo64')
-
-
-def _run_with(folder, name, checkpoint=True, **options):
-    """A run's directory as resuming looks at it."""
-    run_dir = os.path.join(str(folder), name)
-    os.makedirs(run_dir)
-    with open(os.path.join(run_dir, train.OPTIONS_FILE), 'w') as file:
-        json.dump(options, file)
-    if checkpoint:
-        Checkpoints(run_dir).save(1, {}, {})
-    return run_dir
-
-
-def test_latest_is_the_newest_with_a_checkpoint(tmp_path, capsys):
-    first = _run_with(tmp_path, '00003-a', checkpoint=False)
-    assert train._find_run('latest', str(tmp_path)) == first
-    second = _run_with(tmp_path, '00009-a')
-    assert train._find_run('latest', str(tmp_path)) == second and capsys.readouterr().out == ''
-    third = _run_with(tmp_path, '00010-a', checkpoint=False)
-    assert train._find_run('latest', str(tmp_path)) == second and f'{third} has no' in capsys.readouterr().out
-    os.makedirs(os.path.join(third, CHECKPOINTS))
-    with open(os.path.join(third, CHECKPOINTS, 'checkpoint-000000016.npz'), 'wb') as file:
-        file.write(b'half')
-    assert train._find_run('latest', str(tmp_path)) == second
-
-
-def test_resuming_takes_new_paths_of_a_world_and_keeps_to_it(place, tmp_path, monkeypatch):
-    world_parts = {'face_model': '/gone', 'experts': '/gone.json', 'vae_weights': '/gone'}
-    run_dir = _run_with(tmp_path, '00000-a', data_dir=place.dataset, result_dir=str(tmp_path), weights={}, num_gpus=0,
-                        config=configs.load('demo64'), world='synthetic', world_parts=world_parts, cpu_devices=None)
-    monkeypatch.chdir(str(tmp_path))
-    for name, world in (('face', None), ('other', 'real'), ('data', 'real')):
-        os.mkdir(name)
-        if world:
-            label.write(name, world)
-
-    def resumed(*arguments):
-        return train.resume(train.parse_options(['--resume', run_dir] + list(arguments)))[0]
-    found = resumed('--face_model', 'face', '--vae_weights', 'face', '--cpu_devices', '3')
-    assert found.world_parts == {'face_model': str(tmp_path / 'face'), 'experts': '/gone.json',
-                                 'vae_weights': str(tmp_path / 'face')}
-    assert (found.num_gpus, found.cpu_devices) == (None, 3)
-    os.mkdir(os.path.join(run_dir, 'vae'))
-    assert resumed().world_parts['vae_weights'] == os.path.join(run_dir, 'vae')
-    for arguments, message in ((('--vae_weights', 'face'), 'the run has its own copy'),
-                               (('--experts', 'other/experts.json'), '--experts is of the real world'),
-                               (('--face_model', 'other'), 'the run is of the synth.*, --face_model is of the real'),
-                               (('--data_dir', 'data'), 'the run is of the synth.*, --data_dir is of the real')):
-        with pytest.raises(UserError, match=message):
-            resumed(*arguments)
-
-
-def test_paths_of_a_run_hold_everywhere(place, tmp_path, monkeypatch):
-    (tmp_path / 'graph.pb').write_bytes(b'')
-    monkeypatch.chdir(str(tmp_path))
-    options = _resolve('--data_dir', os.path.relpath(place.dataset), '--result_dir', 'runs', '--metrics', 'fid',
-                       '--inception', 'graph.pb')
-    assert (options.data_dir, options.result_dir, options.inception) == (
-        place.dataset, str(tmp_path / 'runs'), str(tmp_path / 'graph.pb'))
-
-
-@pytest.mark.parametrize('devices', [['--num_gpus', '0'], ['--num_gpus', '0', '--cpu_devices', '2']])
-def test_training_on_cpus_of_a_machine_with_gpus(place, tmp_path, monkeypatch, devices):
-    """Layers are built for the devices that are used: TensorFlow 1.15 has no convolution of NCHW on CPUs."""
-    from dnnlib.tflib import layers
-    from training import distributed, towers
-
-    def stop(*_):
-        raise UserError(f'data format {layers.data_format()}')
-    monkeypatch.setattr(towers, 'load_context', stop)
-    for module in (layers, distributed):
-        monkeypatch.setattr(module, 'gpu_names', lambda: ['/device:GPU:0'])
-    monkeypatch.delenv('DISCO_DATA_FORMAT', raising=False)
-    assert layers.data_format() == 'NCHW'
-    with pytest.raises(UserError, match='data format NHWC'):
-        _main(place.options('cpus') + ['--result_dir', str(tmp_path)] + devices)
-
-
-def test_dry_run_checks_the_precision(place, monkeypatch):
-    from dnnlib.tflib import layers
-    from training import distributed
-    for module in (layers, distributed):
-        monkeypatch.setattr(module, 'gpu_names', lambda: ['/device:GPU:0'])
-    options = place.options('dry') + ['--precision', 'bfloat16', '--dry-run']
-    with pytest.raises(UserError, match='--precision bfloat16: for CPUs only'):
-        _main(options + ['--num_gpus', '1'])
-
-
-@pytest.mark.parametrize('arguments,message', [
-    (['--resume', 'latest', '--result_dir', 'EMPTY'], 'no run in'),
-    (['--resume', 'EMPTY'], 'submit_config.json cannot be read'),
-    (['--resume', 'RUN', '--seed', '3', '--noise_dim', '4'], 'leave out --noise_dim, --seed'),
-    (['--resume', 'RUN', '--config', 'ffhq256'], 'a run keeps its "data_dir"; expected "demo64", not "ffhq_align"'),
-])
-def test_resume_refuses(tmp_path, whole, arguments, message):
-    arguments = [{'EMPTY': str(tmp_path), 'RUN': whole[0]}.get(x, x) for x in arguments]
-    with pytest.raises(UserError, match=message):
-        train.resume(train.parse_options(arguments))
-
-
-def test_one_process_at_a_time(tmp_path):
-    with train._alone(str(tmp_path)):
-        with pytest.raises(UserError, match='another process is training there'), train._alone(str(tmp_path)):
-            pass
-    with train._alone(str(tmp_path)):
-        assert os.listdir(str(tmp_path)) == []
-
-
 # ---- one whole life
 
 def test_what_a_run_leaves(whole, place):
@@ -350,7 +75,7 @@ def test_what_a_run_leaves(whole, place):
         log = file.read()
     lines, seen = [[line for line in text.splitlines() if line.startswith('tick ')] for text in (log, printed)]
     assert [line.split()[1] for line in lines] == [str(i + 1) for i in range(25)] and lines == seen
-    assert len(Checkpoints(run_dir).existing()) == 3
+    assert len(existing(run_dir)) == 3
     networks = newest_facts(run_dir)['networks']
     assert [entry['name'] for entry in networks] == ['G', 'D', 'Gs'] and networks[0]['static_kwargs']['coeff_scale']
     facts = label.read_model(os.path.join(run_dir, 'network-final.pkl'))
@@ -383,7 +108,7 @@ def test_snapshots_are_measured(place):
     from dnnlib.tflib.compat import tf
     options = place.options('measured', total_kimg=2 * PER_LOOK / 1000, **FLAT)
     results = os.path.join(place.folder, 'measured')
-    code, printed = _main(options + ['--result_dir', results, '--metrics', 'slope,fid', '--metrics_num', '8'])
+    code, printed = train_here(options + ['--result_dir', results, '--metrics', 'slope,fid', '--metrics_num', '8'])
     run_dir = os.path.join(results, '00000-sgan-measured-cpu')
     assert code == 0
     with open(os.path.join(run_dir, 'metrics.jsonl')) as file:
@@ -499,13 +224,11 @@ def flat_snapshot(place):
     """A snapshot of untrained networks that do not grow."""
     from dnnlib.tflib import tfutil
     from dnnlib.tflib.compat import tf
-    from training import towers
+    from training import graph
     config = configs.load(place.options('flat', **FLAT)[1])
     path = os.path.join(place.folder, 'network-snapshot-000000.pkl')
     with tf.Graph().as_default(), tfutil.create_session(threads=2):
-        context = types.SimpleNamespace(noise_dim=32, decoders=Decoders(os.path.join(paths.DEMO_DIR, 'vae')))
-        nets = towers.build_networks(['/device:CPU:0'], config, 3, context)
-        snapshots.save_networks(nets.copies[0] + (nets.Gs,), path)
+        snapshots.save_networks(graph.new_networks(config, 3, 32), path)
     label.write_model(path, 'synthetic')
     return path
 
@@ -563,13 +286,12 @@ def test_a_snapshot_that_does_not_fit_is_refused_before_anything_is_written(
     options = [broken if x == 'BROKEN' else x for x in options]
     for last in ([], ['--dry-run']):
         with pytest.raises(UserError, match=message):
-            _main(place.options('misfit', **dict(FLAT, **changes)) + [
+            train_here(place.options('misfit', **dict(FLAT, **changes)) + [
                 '--stage', '2', '--run_id', flat_snapshot, '--kimg', '0', '--result_dir', results] + options + last)
     assert not os.path.exists(results)
 
 
 def test_networks_are_described_to_be_built_again(tf_session, flat_snapshot):
-    from training import towers
     nets = [snapshots.load_networks(flat_snapshot)]
     described = json.loads(json.dumps(snapshots.describe_networks(nets[0])))
     nets.append(snapshots.build_networks(described, 'here'))
@@ -581,12 +303,12 @@ def test_networks_are_described_to_be_built_again(tf_session, flat_snapshot):
     with pytest.raises(UserError, match='here: its description of the networks is damaged'):
         snapshots.build_networks(described, 'here')
     with pytest.raises(UserError, match='16 pixels and 3 channels, but 16 and 1 are wanted'):
-        towers.check_snapshot(flat_snapshot, 16, 1, 32)
+        snapshots.check_fits(flat_snapshot, 16, 1, 32)
 
 
 def test_a_run_of_stage_2_that_holds_its_networks_needs_no_snapshot(place, tmp_path, tf_session, flat_snapshot):
-    from training import towers
-    options = _resolve(*_stage_2(place, flat_snapshot, 1))
+    from training import training_loop
+    options = train.resolve(train.parse_options(_stage_2(place, flat_snapshot, 1)))
     options.snapshot = str(tmp_path / 'gone.pkl')
     described = snapshots.describe_networks(snapshots.load_networks(flat_snapshot))
     for nimg, facts in enumerate((None, {}, {'networks': None})):       # a run of an earlier version
@@ -596,9 +318,9 @@ def test_a_run_of_stage_2_that_holds_its_networks_needs_no_snapshot(place, tmp_p
             train.check_files(options, str(tmp_path))
     Checkpoints(str(tmp_path)).save(9, {}, {'networks': described})
     train.check_files(options, str(tmp_path))
-    context = types.SimpleNamespace(noise_dim=32, resolution=16)
-    nets = towers.build_networks(['/device:CPU:0'], options.config, 3, context, options.snapshot, described=described)
-    assert towers.describe(nets) == described
+    context = types.SimpleNamespace(noise_dim=32, config=options.config)
+    nets = training_loop._networks(None, context, 3, options.snapshot, EasyDict(networks=described))
+    assert snapshots.describe_networks(nets) == described
 
 
 # ---- several hosts
@@ -623,6 +345,7 @@ def test_two_processes_train_together(place, lives):
     results = os.path.join(place.folder, 'pair')
     options = place.options('pair', total_kimg=2 * PER_LOOK / 1000, **FLAT) + ['--result_dir', results]
     worker = _pair(place, lives, options)
+    assert re.search(r'2 hosts joined: chief 0 \(127.0.0.1:\d+\): 1 x CPU, worker 0 \(127.0.0.1:\d+\): 1 x CPU', worker)
     assert 'tick 1 ' not in worker and 'run directory' not in worker
     assert os.listdir(results) == ['00000-sgan-pair-cpu']               # only the chief writes
     entries = read_stats(os.path.join(results, '00000-sgan-pair-cpu'))
@@ -675,7 +398,7 @@ def test_memory_stays(place, monkeypatch):
     original = telemetry.Telemetry.step
     monkeypatch.setattr(telemetry.Telemetry, 'step', remember)
     options = place.options('memory', total_kimg=2510 * MINIBATCH / 1000, tick_kimg=1, **FLAT)
-    assert _main(options + ['--checkpoint_minutes', '0.1'])[0] == 0
+    assert train_here(options + ['--checkpoint_minutes', '0.1'])[0] == 0
     print(f'resident memory: {sizes}')
     assert abs(sizes[2500] / sizes[500] - 1) < 0.01
 
@@ -685,19 +408,34 @@ def test_memory_stays(place, monkeypatch):
 def test_gradients_that_are_never_finite_end_the_run(tf_session):
     from dnnlib.tflib.compat import tf
     from dnnlib.tflib.optimizer import Optimizer
-    from training import towers
+    from training import graph
     weight, slope = tf.Variable([1.0, 2.0]), tf.placeholder(tf.float32, [])
     optimizer = Optimizer('TrainG', 0.1)
     optimizer.register(tf.reduce_sum(weight * slope), {'weight': weight})
     op = optimizer.apply()
     with tf.control_dependencies([op]):
-        step = towers.Step('TrainG', op, {'Loss/G': tf.reduce_sum(weight)}, optimizer.overflow_streak.read_value())
+        step = dict(op=op, values={'Loss/G': tf.reduce_sum(weight)}, left_out=optimizer.overflow_streak.read_value())
     tf_session.run(tf.global_variables_initializer())
-    for x in [np.inf, np.nan] * 30 + [1.0] + [np.nan] * (towers.MOST_LEFT_OUT - 1):
-        values = towers.run_step(step, {slope: x})
+    for x in [np.inf, np.nan] * 30 + [1.0] + [np.nan] * (graph.MOST_LEFT_OUT - 1):
+        values = graph.run_step('TrainG', step, {slope: x})
         assert values['TrainG/overflow_frequency'] == float(not np.isfinite(x))
     with pytest.raises(UserError, match='last 100 gradients of TrainG were not finite'):
-        towers.run_step(step, {slope: np.nan})
+        graph.run_step('TrainG', step, {slope: np.nan})
+
+
+def test_who_loses_another_hears_how_to_go_on(tmp_path, capsys):
+    from training import training_loop
+    said = []
+    cluster = types.SimpleNamespace(on_lost=said.append)
+    elsewhere = str(tmp_path / 'on another host')
+    for run_dir in (str(tmp_path), elsewhere):
+        training_loop._advise_when_lost(cluster, run_dir)
+    said[0]()
+    assert 'nothing to resume: start all processes as before' in capsys.readouterr().err
+    Checkpoints(str(tmp_path)).save(1, {}, {})
+    for advise, run_dir in zip(said, (str(tmp_path), elsewhere)):
+        advise()
+        assert capsys.readouterr().err == f'go on with, on all hosts: python train.py --resume {run_dir}\n'
 
 
 def test_errors_of_tensorflow_are_explained():
@@ -715,39 +453,39 @@ def test_errors_of_tensorflow_are_explained():
     (MemoryError(), 'MemoryError: no further words'), (UserError('a.pkl: damaged'), 'a.pkl: damaged')])
 def test_a_failed_measurement_does_not_end_the_training(tmp_path, monkeypatch, error, reason):
     from metrics import evaluation
-    from training.archive import Archive
+    from training.run_writer import RunWriter
     said = []
 
     def fail(*_):
         raise error
     monkeypatch.setattr(evaluation.metric_base, 'measure', fail)
     measure = evaluation.Evaluation(str(tmp_path), None, 'fid', 8, None, None, {}).measure
-    archive = types.SimpleNamespace(telemetry=types.SimpleNamespace(say=said.append))
-    assert Archive._try(archive, measure, 'a.pkl', 16, must=False) is False
+    writer = types.SimpleNamespace(_telemetry=types.SimpleNamespace(say=said.append))
+    assert RunWriter._try(writer, measure, 'a.pkl', 16, must=False) is False
     assert len(said) == 1 and reason in said[0] and 'training goes on' in said[0] and '\n' not in said[0]
 
 
 def test_what_cannot_be_written_ends_the_run_only_at_the_end():
-    from training.archive import Archive
+    from training.run_writer import RunWriter
     said = []
-    archive = types.SimpleNamespace(telemetry=types.SimpleNamespace(say=said.append))
+    writer = types.SimpleNamespace(_telemetry=types.SimpleNamespace(say=said.append))
 
     def full(path):
         raise UserError(f'{path}: could not be written (No space left on device)')
-    assert Archive._try(archive, full, 'a.pkl', must=False) is False
+    assert RunWriter._try(writer, full, 'a.pkl', must=False) is False
     assert said == ['warning: a.pkl: could not be written (No space left on device); training goes on']
     with pytest.raises(UserError, match='No space'):
-        Archive._try(archive, full, 'a.pkl', must=True)
-    assert Archive._try(archive, said.append, 'b', must=True) is True
+        RunWriter._try(writer, full, 'a.pkl', must=True)
+    assert RunWriter._try(writer, said.append, 'b', must=True) is True
 
 
 def test_unit_scale_leaves_residue_small():
     from dnnlib.tflib import tfutil
     from dnnlib.tflib.compat import tf
-    from training import towers
+    from training import graph
     with tf.Graph().as_default(), tfutil.create_session(threads=2):
         decoders = Decoders(os.path.join(paths.DEMO_DIR, 'vae'))
-        scale = np.array(towers.unit_scale(decoders, 5))
+        scale = np.array(graph.unit_scale(decoders, 5))
         spread = decoders.run(np.random.RandomState(3).standard_normal([2000, 179])).std(axis=0)
     assert scale.shape == (259,) and (scale[254:] == 1).all()
     scaled = spread * scale[:254]

@@ -13,7 +13,7 @@ import pytest
 
 import config
 from dnnlib.util import UserError
-from training.checkpoints import Checkpoints, load, newest_facts
+from training.checkpoints import Checkpoints, existing, load, newest_facts
 
 ARRAYS = {'G/a/weight': np.arange(6, dtype=np.float32).reshape(2, 3), 'count': np.int64(2 ** 40),
           'D/empty': np.zeros([0, 4], np.float32), 'half': np.full([300], 1.5, np.float16)}
@@ -21,7 +21,7 @@ ARRAYS = {'G/a/weight': np.arange(6, dtype=np.float32).reshape(2, 3), 'count': n
 
 def test_what_is_saved_comes_back(tmp_path):
     folder = Checkpoints(str(tmp_path))
-    assert folder.load_newest() is None and folder.existing() == []
+    assert folder.load_newest() is None and existing(str(tmp_path)) == []
     facts = {'nimg': 16, 'means': {'Loss/G': [1.5, 3]}, 'shuffle_bytes': None}
     path = folder.save(16, ARRAYS, facts)
     assert path == str(tmp_path / 'checkpoints' / 'checkpoint-000000016.npz')
@@ -32,11 +32,18 @@ def test_what_is_saved_comes_back(tmp_path):
         np.testing.assert_array_equal(found.arrays[name], value)
 
 
+def test_content_is_on_disk_before_the_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, 'fsync', lambda number: synced.append((os.fstat(number).st_ino, os.fstat(number).st_size)))
+    path = Checkpoints(str(tmp_path)).save(1, ARRAYS, {})
+    assert synced == [(os.stat(path).st_ino, os.stat(path).st_size)]
+
+
 def test_only_the_newest_are_kept(tmp_path):
     folder = Checkpoints(str(tmp_path), keep=2)
     for nimg in (5, 999999999, 1000000000, 30):
         folder.save(nimg, ARRAYS, {'nimg': nimg})
-    assert [nimg for nimg, _ in folder.existing()] == [999999999, 1000000000]
+    assert [nimg for nimg, _ in existing(str(tmp_path))] == [999999999, 1000000000]
     assert folder.load_newest().facts == {'nimg': 1000000000}
 
 

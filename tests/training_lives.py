@@ -1,5 +1,7 @@
 """Small trainings for tests: a dataset, a configuration, and lives of train.py in processes that can be killed."""
 
+import contextlib
+import io
 import json
 import multiprocessing
 import os
@@ -77,6 +79,18 @@ def read_stats(run_dir):
         return []
     with open(path, encoding='utf-8') as file:
         return [json.loads(line) for line in file if line.endswith('\n')]
+
+
+def train_here(options):
+    """train.py in this process -> (exit code, what it printed)."""
+    import train
+    printed, before = io.StringIO(), sys.argv
+    sys.argv = ['train.py'] + options
+    try:
+        with contextlib.redirect_stdout(printed):
+            return train.main(), printed.getvalue()
+    finally:
+        sys.argv = before
 
 
 def _live(options, output, environment):

@@ -36,7 +36,7 @@ class Checkpoints:
     """
 
     def __init__(self, run_dir: str, keep: int = 3) -> None:
-        self.folder = os.path.join(run_dir, FOLDER)
+        self.run_dir, self.folder = run_dir, os.path.join(run_dir, FOLDER)
         self.keep = keep
         for name in _names_in(self.folder):
             if name.startswith('.tmp-'):
@@ -48,22 +48,16 @@ class Checkpoints:
         UserError when it cannot be written (disk full, no permission): the older ones stay and nothing else does.
         """
         path = os.path.join(self.folder, f'checkpoint-{nimg:09d}.npz')
-        with atomic_path(path) as temporary, open(temporary, 'wb') as file:
-            with zipfile.ZipFile(file, 'w', zipfile.ZIP_STORED, allowZip64=True) as archive:
+        with atomic_path(path, sync=True) as temporary:
+            with zipfile.ZipFile(temporary, 'w', zipfile.ZIP_STORED, allowZip64=True) as archive:
                 archive.writestr(_FACTS, json.dumps(facts))
                 for name, value in arrays.items():
                     with archive.open(name + '.npy', 'w', force_zip64=True) as entry:
                         np.lib.format.write_array(entry, np.asarray(value), allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())     # the name must never outlive the content when the power fails
-        for _, old in self.existing()[:-self.keep]:
+        for _, old in existing(self.run_dir)[:-self.keep]:
             with contextlib.suppress(OSError):
                 os.remove(old)
         return path
-
-    def existing(self) -> List[Tuple[int, str]]:
-        """(images shown, path) of each checkpoint, the oldest first."""
-        return _existing(self.folder)
 
     def load_newest(self) -> Optional[Checkpoint]:
         """The newest checkpoint that is whole, None where there is none; damaged ones are named on stderr.
@@ -71,7 +65,7 @@ class Checkpoints:
         UserError when all of them are damaged.
         """
         errors = []
-        for _, path in reversed(self.existing()):
+        for _, path in reversed(existing(self.run_dir)):
             try:
                 return load(path)
             except UserError as error:
@@ -83,7 +77,9 @@ class Checkpoints:
         return None
 
 
-def _existing(folder: str) -> List[Tuple[int, str]]:
+def existing(run_dir: str) -> List[Tuple[int, str]]:
+    """(images shown, path) of each checkpoint of a run, the oldest first."""
+    folder = os.path.join(run_dir, FOLDER)
     found = [match for match in map(_NAME.match, _names_in(folder)) if match]
     return sorted((int(match.group(1)), os.path.join(folder, match.string)) for match in found)
 
@@ -97,7 +93,7 @@ def newest_facts(run_dir: str) -> Optional[Dict[str, Any]]:
 
     Unlike making a Checkpoints this changes nothing, so another process may be training there.
     """
-    for _, path in reversed(_existing(os.path.join(run_dir, FOLDER))):
+    for _, path in reversed(existing(run_dir)):
         with contextlib.suppress(*_DAMAGE), zipfile.ZipFile(path) as archive:
             return _read_facts(archive)
     return None

@@ -6,19 +6,10 @@ A user's own is a JSON file that says what differs from a named one: {"base": "d
 import json
 import os
 import re
-from collections import namedtuple
 
+from dnnlib.json_files import read_json
 from dnnlib.util import EasyDict, UserError
 from training import config_rules, schedule
-
-# What a configuration decides of the losses; see training/objectives.py.
-Settings = namedtuple('Settings', (
-    'l1_resolution',    # active resolution up to which L1 has its first weight
-    'w_l1',             # that weight
-    'w_l1_above',       # its weight at higher resolutions
-    'full_resolution',  # active resolution from which landmarks, lighting, identity and skin colour count
-    'r1_gamma',         # R1 penalty times half of this
-))
 
 _RELEASED = schedule.ffhq256()
 
@@ -42,9 +33,15 @@ FFHQ256 = dict(
     tick_kimg_dict=_RELEASED.tick_kimg_dict,
     snapshot_ticks=10,              # between two network snapshots
     grid=None,                      # [columns, rows] of the pictures fakesKKKKKK.png; None: what fits a screen
-    # Losses, as in Settings.
-    l1_resolution=32, w_l1=20.0, w_l1_above=0.0, full_resolution=64, r1_gamma=10.0,
+    # Losses.
+    l1_resolution=32,               # active resolution up to which L1 has its first weight
+    w_l1=20.0,                      # that weight
+    w_l1_above=0.0,                 # its weight at higher resolutions
+    full_resolution=64,             # active resolution from which landmarks, lighting, identity and skin colour count
+    r1_gamma=10.0,                  # R1 penalty times half of this
+    r1_interval=1,                  # only every so many steps of D have the penalty, with so many times the weight
 )
+NEWER = ('r1_interval',)            # entries that runs of earlier versions lack
 
 # The small synthetic world, some seven hours on two cores with --precision bfloat16.
 DEMO64 = dict(
@@ -78,7 +75,7 @@ def load(name):
         return EasyDict(CONFIGS[name], name=name)
     if not name.endswith('.json'):
         raise UserError(f'--config {name}: expected {" or ".join(sorted(CONFIGS))}, or a .json file of your own')
-    content = _read(name)
+    content = read_json(name, 'a configuration such as {"base": "demo64", "resolution": 32}')
     base = content.pop('base', 'ffhq256')
     if not isinstance(base, str) or base not in CONFIGS:
         raise UserError(f'{name}: "base" is {config_rules.short(repr(base))}; expected one of '
@@ -103,18 +100,6 @@ def replacement(name, config):
     return EasyDict(new, name=config.name), [f'{key}: {before} -> {after}' for key, before, after in changes]
 
 
-def _read(path):
-    try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f'--config {path}: cannot be read ({error}); expected a JSON file such as '
-                        '{"base": "demo64", "resolution": 32}') from error
-    if not isinstance(content, dict):
-        raise UserError(f'--config {path}: holds no table; expected JSON such as {{"base": "demo64"}}')
-    return content
-
-
 def _with_numbers(config):
     """JSON has no numbers as keys: tables by resolution {"64": 10} -> {64: 10}; other keys stay, and are refused."""
     for key in config_rules.TABLES:
@@ -126,12 +111,8 @@ def _with_numbers(config):
 
 def from_options(stored):
     """A configuration that went through JSON, as a run's directory holds it."""
-    return config_rules.check(_with_numbers(EasyDict(stored)), f'configuration {stored.get("name")}')
-
-
-def settings_of(config):
-    """Its Settings."""
-    return Settings(*[config[name] for name in Settings._fields])
+    config = EasyDict({name: FFHQ256[name] for name in NEWER}, **stored)
+    return config_rules.check(_with_numbers(config), f'configuration {stored.get("name")}')
 
 
 def schedule_of(config, num_devices):

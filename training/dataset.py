@@ -103,8 +103,8 @@ class TFRecordDataset:
         stream = stream.skip(self._position_in % self._num_mine)
         stream = stream.map(lambda record, label: (_parse(record, level.shape), label),
                             num_parallel_calls=self.num_threads)
-        ahead = max(self.prefetch_bytes // image_bytes, 1)
-        return stream.prefetch(min(ahead, self._num_mine)).batch(self._minibatch_in)
+        ahead = min(self.prefetch_bytes // image_bytes, self._num_mine)
+        return stream.batch(self._minibatch_in).prefetch(tf.maximum(ahead // self._minibatch_in, 1))
 
     def _one_pass(self, records, number, window):
         """All records once; the order follows from the seed and the number of the pass alone."""

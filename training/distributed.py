@@ -6,7 +6,6 @@ A run's processes work in lock-step; each builds the same graph on its own devic
 import contextlib
 import json
 import os
-import re
 import socket
 import sys
 import threading
@@ -291,11 +290,8 @@ class Cluster:
         self._heartbeat.fail(reason)
 
     def _session_config(self, devices: List[str], precision: str) -> Any:
-        # On CPUs backward passes have two branches (to weights, to inputs): two ops side by side, half the cores each,
-        # take two thirds of the time of one after the other while pictures are small, and as long when they are large.
         on_gpu = 'GPU' in devices[0]
-        proto = tfutil.session_config(threads_per_op=None if on_gpu else max(1, (os.cpu_count() or 2) // 2),
-                                      precision=precision, on_gpu=on_gpu)
+        proto = tfutil.session_config(precision=precision, on_gpu=on_gpu)
         if on_gpu:
             proto.experimental.collective_nccl = True
             if len(devices) < len(gpu_names()):
@@ -326,12 +322,13 @@ class Cluster:
                                 f'{everyone[0]["kind"]}: give all hosts GPUs, or --num_gpus 0 to all')
         self.first_replica = sum(facts['devices'] for facts in everyone[:place.rank])
         self.num_replicas = sum(facts['devices'] for facts in everyone)
+        joined = ', '.join(f'{name}: {facts["devices"]} x {kind}' for name, facts in zip(place.names, everyone))
+        print(f'{len(everyone)} hosts joined: {joined}', flush=True)
 
     def _end(self, verdict: str) -> None:
         """End this process, whose main thread may hang in a collective for ever."""
         def last_words() -> None:
-            print(f'error: {verdict}; {self.place.names[self.place.rank]} ends too: restart all processes to go on '
-                  'from the last checkpoint', file=sys.stderr, flush=True)
+            print(f'error: {verdict}; {self.place.names[self.place.rank]} ends too', file=sys.stderr, flush=True)
             for callback in self._callbacks:
                 try:
                     callback()
@@ -365,10 +362,8 @@ class Vote:
 
 
 def _one_line(error: BaseException) -> str:
-    """Kind and first words of an exception; what TensorFlow 2 tells of the graph comes before them."""
-    text = re.sub(r"(?s)^.*\nNode: '[^\n]*'\n", '', str(error))
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith('From /job:')]
-    return f'{type(error).__name__}: {lines[0][:300]}' if lines else type(error).__name__
+    """Kind and first words of an exception."""
+    return ': '.join(filter(None, (type(error).__name__, tfutil.first_words(error))))
 
 
 def _job_device(place: Place, rank: int, replica: bool = True) -> str:

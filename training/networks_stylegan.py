@@ -1,9 +1,8 @@
 """Generator and discriminator: StyleGAN (arXiv 1812.04948) on face coefficients instead of random latents
 (DiscoFaceGAN, arXiv 2004.11660, section 3). Images are NCHW, nominally in [-1, 1], at every network's door.
 
-The options are those that users' snapshots and configurations hold. G_style, G_mapping and G_synthesis share one dict
-of options. Without effect here, as in the released system: truncation_psi, truncation_cutoff, truncation_psi_val,
-truncation_cutoff_val, style_mixing_prob, normalize_latents, is_training.
+The options are those of users' snapshots and configurations; G_style, G_mapping and G_synthesis share one dict of
+them. What is marked "no effect" has none in the released system either.
 """
 
 import numpy as np
@@ -106,6 +105,7 @@ def G_style(
         truncation_psi_val=None,        # no effect
         truncation_cutoff_val=None,     # no effect
         dlatent_avg_beta=0.995,         # decay of the moving average of w; None: no average
+        dlatent_avg_rows=None,          # it moves by so many rows first, then by the others: two evaluations in one
         style_mixing_prob=0.9,          # no effect
         is_training=False,              # no effect
         is_validation=False,            # True leaves dlatent_avg alone
@@ -136,12 +136,13 @@ def G_style(
     dlatents = components.mapping.get_output_for(latents_in, labels_in, **kwargs)
     side_effects = [tf.assign(components.synthesis.find_var('lod'), lod)]
     if not is_validation and dlatent_avg_beta is not None:
-        batch_mean = tf.reduce_mean(dlatents[:, 0], axis=0)
-        side_effects.append(tf.assign(dlatent_avg, lerp(batch_mean, dlatent_avg, dlatent_avg_beta)))
+        average = dlatent_avg
+        for w in tf.split(dlatents[:, 0], [-1] if dlatent_avg_rows is None else [dlatent_avg_rows, -1]):
+            average = lerp(tf.reduce_mean(w, axis=0), average, dlatent_avg_beta)
+        side_effects.append(tf.assign(dlatent_avg, average))
     with tf.control_dependencies(side_effects):
         dlatents = tf.identity(dlatents)
-        images = components.synthesis.get_output_for(dlatents, **kwargs)
-    images = tf.identity(images, name='images_out')
+        images = tf.identity(components.synthesis.get_output_for(dlatents, **kwargs), name='images_out')
     return (images, dlatents) if return_dlatents else images
 
 

@@ -18,10 +18,9 @@ from training.loss_imitative import FULL_TERMS, L1_TERMS, imitative_terms
 # What does not change within a run.
 Context = namedtuple('Context', (
     'stage',            # 1; or 2, with the contrastive terms
-    'resolution',       # R, of the finished networks
+    'config',           # configs.load: R, of the finished networks, is its resolution
     'noise_dim',        # length of the noise vector
     'weights',          # {w_id, w_lm, w_gamma, w_skin, w_exp_warp, w_gamma_change: number}
-    'settings',         # configs.Settings
     'decoders',         # vae.model.Decoders
     'faces',            # renderer.face_renderer.FaceRenderer
     'experts',          # perception.experts.Experts; None where only L1 is built, in stage 1
@@ -33,13 +32,6 @@ Inputs = namedtuple('Inputs', (
     'minibatch',        # int32, images per device
     'nimg',             # int64, images shown so far
     'seed',             # int64, of the run
-))
-
-# Some coefficients, and what the generator makes of them.
-Batch = namedtuple('Batch', (
-    'coeff',            # [N, 254] lambda
-    'fakes',            # [N, 3, R, R] RGB, [-1, 1]
-    'labels',           # [N, label_size], or None
 ))
 
 PAIRS = 4               # fakes of the contrastive step: a pair that differs in expression, a pair that does in lighting
@@ -54,57 +46,67 @@ _NOISE_MAPS, _PURPOSES = 64, 128                                                
 
 
 def placeholders():
-    """Inputs made of placeholders; feed `dict(zip(inputs, (lod, minibatch, nimg, seed)))`."""
+    """Inputs made of placeholders."""
     with tf.name_scope('Inputs'):
         return Inputs(*[tf.placeholder(dtype, [], name) for name, dtype in
                         zip(Inputs._fields, (tf.float32, tf.int32, tf.int64, tf.int64))])
 
 
-def is_full(settings, resolution):
+def is_full(config, resolution):
     """Whether the full imitative terms count at this active resolution: so which form of a generator step to run."""
-    return resolution >= settings.full_resolution
+    return resolution >= config.full_resolution
+
+
+def has_r1(config, nimg, minibatch):
+    """Whether the discriminator's step after `nimg` images has the R1 penalty: every r1_interval-th step has.
+
+    minibatch: of all devices together.
+    """
+    return nimg // minibatch % config.r1_interval == 0
 
 
 def active_resolution(context, lod):
     """R / 2^floor(lod), a scalar int32 tensor: the finer resolution during a fade."""
-    return tf.cast(tf.round(context.resolution * tf.pow(2.0, -tf.floor(lod))), tf.int32)
+    return tf.cast(tf.round(context.config.resolution * tf.pow(2.0, -tf.floor(lod))), tf.int32)
 
 
 # ---- steps
 
-def generator_step(context, G, D, inputs, full, device=0, labels=None):
+def generator_step(context, G, D, inputs, full, device=0):
     """The generator's objective on one device -> (loss, terms), scalars; terms by TensorBoard name, unweighted.
 
     full: the full imitative terms (see `is_full`) instead of L1 alone. device: number among all replicas.
-    labels: [minibatch, label_size], or None.
     """
-    parts = generate(context, G, inputs, 'G', device, labels)
-    losses = [tf.reduce_mean(loss.generator_loss(scores(D, inputs, part.fakes, part.labels))) for part in parts]
-    imitative, terms = imitative_loss(context, parts[0], inputs, full)
+    coeff, fakes = generate(context, G, inputs, 'G', device)
+    losses = [tf.reduce_mean(loss.generator_loss(scores(D, inputs, part))) for part in fakes]
+    imitative, terms = imitative_loss(context, coeff[0], fakes[0], inputs, full)
     losses.append(imitative)
     if context.stage == 2:
-        contrastive, more = contrastive_loss(context, parts[1])
+        contrastive, more = contrastive_loss(context, coeff[1], fakes[1])
         losses.append(contrastive)
         terms.update(more)
     return tf.add_n(losses), terms
 
 
-def discriminator_step(context, G, D, inputs, reals, device=0, labels=None):
+def discriminator_step(context, G, D, inputs, reals, device=0, r1=True):
     """The discriminator's objective on one device -> (loss, terms), as `generator_step`.
 
     reals: [minibatch, 3, S, S], 0-255, uint8 or float, S the active resolution (see `process_reals`). In stage 2 the
     contrastive fakes have adversarial terms of their own against the same reals, which so count twice.
+    r1: with the R1 penalty, for all of the r1_interval steps of which this is the first; False: nothing of it is
+    computed.
     """
-    parts = generate(context, G, inputs, 'D', device, labels)
-    reals = process_reals(reals, inputs.lod, context.resolution, seed_of(inputs, 'D', device, MIRROR))
-    real_scores = scores(D, inputs, reals, labels)
-    fake_scores = [scores(D, inputs, part.fakes, part.labels) for part in parts]
-    penalty = tf.reduce_mean(loss.r1_penalty(real_scores, reals))
-    about_reals = tf.reduce_mean(loss.real_loss(real_scores)) + penalty * (0.5 * context.settings.r1_gamma)
-    losses = [tf.reduce_mean(loss.fake_loss(x)) for x in fake_scores] + [about_reals] * len(parts)
+    _, fakes = generate(context, G, inputs, 'D', device)
+    reals = process_reals(reals, inputs.lod, context.config.resolution, seed_of(inputs, 'D', device, MIRROR))
+    real_scores = scores(D, inputs, reals)
+    fake_scores = [scores(D, inputs, part) for part in fakes]
+    about_reals = tf.reduce_mean(loss.real_loss(real_scores))
     terms = OrderedDict([('Loss/scores/real', tf.reduce_mean(real_scores)),
-                         ('Loss/scores/fake', tf.reduce_mean(tf.concat(fake_scores, axis=0))),
-                         ('Loss/r1_penalty', penalty)])
+                         ('Loss/scores/fake', tf.reduce_mean(tf.concat(fake_scores, axis=0)))])
+    if r1:
+        terms['Loss/r1_penalty'] = penalty = tf.reduce_mean(loss.r1_penalty(real_scores, reals))
+        about_reals += penalty * (0.5 * context.config.r1_gamma * context.config.r1_interval)
+    losses = [tf.reduce_mean(loss.fake_loss(x)) + about_reals for x in fake_scores]
     return tf.add_n(losses), terms
 
 
@@ -121,24 +123,23 @@ def process_reals(reals, lod, resolution, seed=None):
 
 # ---- parts
 
-def imitative_loss(context, batch, inputs, full):
-    """(weighted sum, {name: term}) that compares fakes with renders of their coefficients, at R x R.
+def imitative_loss(context, coeff, fakes, inputs, full):
+    """(weighted sum, {name: term}) that compares fakes [N, 3, R, R] with renders of their coefficients [N, 254].
 
     Renders are drawn at the active resolution, then faded and upscaled as reals are, their masks too.
     """
-    render = _rendered(context, batch.coeff, inputs.lod)
+    render = _rendered(context, coeff, inputs.lod)
     weights = imitative_weights(context, inputs, full)
-    terms = imitative_terms(list(weights), batch.fakes, render.image, render.mask, context.experts, batch.coeff,
-                            render.landmarks, context.faces.landmarks_224)
+    terms = imitative_terms(list(weights), fakes, render.image, render.mask, context.experts, coeff, render.landmarks,
+                            context.faces.landmarks_224)
     total = tf.add_n([terms[name] * weight for name, weight in weights.items()])
     return total, OrderedDict((f'Loss/{name}_loss', terms[name]) for name in weights)
 
 
-def contrastive_loss(context, pairs):
-    """(weighted sum, {name: term}) of the four pictures of `pair_latents`, at full resolution."""
-    fakes, coeff = pairs.fakes, pairs.coeff
-    before = context.faces.render(coeff[0:1], context.resolution).mask
-    flow, after = context.faces.flow(coeff[0:1], coeff[1:2], context.resolution)
+def contrastive_loss(context, coeff, fakes):
+    """(weighted sum, {name: term}) of the four pictures of `pair_latents`, [4, 3, R, R], at full resolution."""
+    before = context.faces.render(coeff[0:1], context.config.resolution).mask
+    flow, after = context.faces.flow(coeff[0:1], coeff[1:2], context.config.resolution)
     masks = [images.nhwc_to_nchw(mask) for mask in (before, after)]
     expression = expression_terms(fakes[0:1], fakes[1:2], flow, *masks)
     lighting = lighting_terms(fakes[2:3], fakes[3:4], context.experts, context.faces.landmarks_224)
@@ -150,10 +151,10 @@ def contrastive_loss(context, pairs):
 
 def imitative_weights(context, inputs, full):
     """{term: weight} of the imitative terms that are there: numbers, L1's a scalar tensor that follows the lod."""
-    settings, weights = context.settings, OrderedDict()
-    if not full or settings.w_l1_above or settings.full_resolution <= settings.l1_resolution:
-        low = active_resolution(context, inputs.lod) <= settings.l1_resolution
-        weights.update((name, tf.where(low, settings.w_l1, settings.w_l1_above)) for name in L1_TERMS)
+    config, weights = context.config, OrderedDict()
+    if not full or config.w_l1_above or config.full_resolution <= config.l1_resolution:
+        low = active_resolution(context, inputs.lod) <= config.l1_resolution
+        weights.update((name, tf.where(low, config.w_l1, config.w_l1_above)) for name in L1_TERMS)
     if full:
         weights.update((name, context.weights['w_' + name]) for name in FULL_TERMS)
     return weights
@@ -163,8 +164,8 @@ def _rendered(context, coeff, lod):
     """Render as the networks see it: image [N, 3, R, R] in [-1, 1], mask [N, 1, R, R], landmarks of a 256 picture."""
     render = context.faces.render(coeff, active_resolution(context, lod))
     image, mask = [images.nhwc_to_nchw(x) for x in (images.from_255(render.image), render.mask)]
-    return render._replace(image=_as_shown(image, lod, context.resolution),
-                           mask=_as_shown(mask, lod, context.resolution))
+    return render._replace(image=_as_shown(image, lod, context.config.resolution),
+                           mask=_as_shown(mask, lod, context.config.resolution))
 
 
 def _as_shown(x_nchw, lod, resolution):
@@ -173,10 +174,10 @@ def _as_shown(x_nchw, lod, resolution):
     return x
 
 
-def scores(D, inputs, pictures, labels):
+def scores(D, inputs, pictures):
     """The discriminator's scores [N, 1] of pictures [N, 3, R, R] at the fed lod."""
     with _at_lod(inputs, D):
-        return D.get_output_for(pictures, labels, is_training=True)
+        return D.get_output_for(pictures, None, is_training=True)
 
 
 @contextlib.contextmanager
@@ -188,23 +189,22 @@ def _at_lod(inputs, net):
 
 # ---- fakes
 
-def generate(context, G, inputs, step, device, labels):
-    """The Batches of one step: the imitative one and, in stage 2, that of the two pairs.
+def generate(context, G, inputs, step, device):
+    """([coefficients [N, 254]], [fakes [N, 3, R, R]]) of one step: of the minibatch and, in stage 2, of the two pairs.
 
-    The generator makes them in one go: its pictures do not depend on each other.
+    The generator makes them in one go: its pictures do not depend on each other. Its average of w moves as if they
+    were two evaluations, one after the other.
     """
     latents, noise = draw(context, inputs, step, device)
     coeff = context.decoders.lambda_from_latents(latents)
-    if labels is not None and context.stage == 2:
-        labels = tf.concat([labels, tf.gather(labels, [0, 0, 1, 1] % tf.shape(labels)[0])], axis=0)
     with _at_lod(inputs, G):
-        fakes = G.get_output_for(tf.concat([coeff, noise], axis=1), labels, is_training=True,
-                                 noise_seed=seed_of(inputs, step, device, _NOISE_MAPS))
+        fakes = G.get_output_for(
+            tf.concat([coeff, noise], axis=1), None, is_training=True,
+            noise_seed=seed_of(inputs, step, device, _NOISE_MAPS),
+            dlatent_avg_rows=inputs.minibatch if context.stage == 2 else None)
     if context.stage == 1:
-        return [Batch(coeff, fakes, labels)]
-    first = [x if x is None else x[:inputs.minibatch] for x in (coeff, fakes, labels)]
-    pairs = [x if x is None else _pair_rows(x[inputs.minibatch:]) for x in (coeff, fakes, labels)]
-    return [Batch(*first), Batch(*pairs)]
+        return [coeff], [fakes]
+    return [[x[:inputs.minibatch], _pair_rows(x[inputs.minibatch:])] for x in (coeff, fakes)]
 
 
 def draw(context, inputs, step, device=0):

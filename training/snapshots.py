@@ -11,6 +11,7 @@ import config
 from dnnlib import hashes
 from dnnlib.tflib import pickles
 from dnnlib.util import UserError
+from renderer.factors import NUM_COEFFS
 
 VAE_FOLDER = 'vae'                  # in a run's directory: the decoders that its snapshots belong to
 MAX_OPTION = 65536                  # of a stored network; the largest in use is fmap_base
@@ -29,6 +30,22 @@ def read_options(path: str) -> List[Dict[str, Any]]:
     """All options of a snapshot's G, D and Gs, read without building them. UserError if it is not one."""
     from dnnlib.tflib.network import options_of
     return [options_of(state) for state in _load_three(path)]
+
+
+def check_fits(path: str, resolution: int, num_channels: int, noise_dim: int) -> None:
+    """UserError when the networks of a snapshot are not for such data; they are read, not built."""
+    G, D, Gs = [{name: value for name, value in options.items() if isinstance(value, int)}
+                for options in read_options(path)]
+    for options in (G, D, Gs):
+        size, channels = options.get('resolution'), options.get('num_channels')
+        if (size, channels) != (resolution, num_channels):
+            raise UserError(f'{path}: a network for pictures of {size} pixels and {channels} channels, but '
+                            f'{resolution} and {num_channels} are wanted; give another --config or --data_dir')
+    for options in (G, Gs):
+        there = options.get('latent_size', 0) - NUM_COEFFS
+        if there != noise_dim:
+            raise UserError(f'{path}: its noise vector has {there} numbers, not {noise_dim}; '
+                            + (f'give --noise_dim {there}' if there >= 0 else 'it is no generator of this kind'))
 
 
 def describe_networks(networks: Tuple[Any, Any, Any]) -> List[Dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What a person sees of a training: progress bar, a line each tick, stats.jsonl, TensorBoard."""
+"""What a person sees of a training: progress bar, lines of losses and speed, stats.jsonl, TensorBoard."""
 
 import json
 import math
@@ -7,31 +7,35 @@ import resource
 import subprocess
 import sys
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from PIL import Image
 from tqdm import tqdm
 
 from dnnlib.tflib.autosummary import Events, Means
 from dnnlib.util import atomic_path
+from training.schedule import State
 
 STATS = 'stats.jsonl'           # in a run's directory, one line each tick
 BAR = '{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.0f} kimg [{elapsed}<{remaining}{postfix}]'
 SHOWN = (('Loss/G', 'G'), ('Loss/D', 'D'), ('Loss/scores/real', 'real'), ('Loss/scores/fake', 'fake'))
+FIRST_GAP, LONGEST_GAP = 5.0, 300.0     # seconds between two lines of losses and speed; each gap is twice the last
 
 
 class Telemetry:
-    """Collects terms after each step, shows and writes them each tick.
+    """Collects terms after each step, shows them now and then, writes them each tick.
 
     run_dir: where stats.jsonl and the event file go; None (a host that is not the chief): nothing is shown or written.
     nimg, total_nimg: images shown so far, and at the end. Lines of an earlier life after `nimg` are taken back.
+    num_gpus: of this process.
     """
 
-    def __init__(self, run_dir: Optional[str], nimg: int, total_nimg: int, on_gpu: bool = False) -> None:
+    def __init__(self, run_dir: Optional[str], nimg: int, total_nimg: int, num_gpus: int = 0) -> None:
         self.means = Means()
-        self._run_dir, self._on_gpu = run_dir, on_gpu
+        self._run_dir, self._total_nimg, self._num_gpus = run_dir, total_nimg, num_gpus
         self._shown: Dict[str, float] = {}
-        self._since = nimg, time.monotonic()            # images and time of the last look at the speed
+        self._since: Optional[Tuple[int, float]] = None     # images and time of the last line
+        self._gap = FIRST_GAP
         self._bar = tqdm(total=total_nimg / 1000, initial=nimg / 1000, unit='kimg', bar_format=BAR, desc='training',
                          disable=True if run_dir is None else None)
         if run_dir is not None:
@@ -39,41 +43,46 @@ class Telemetry:
             self._events = Events(run_dir, nimg)
 
     def step(self, nimg: int, terms: Dict[str, float]) -> None:
-        """After a step: its terms by TensorBoard name, `nimg` images shown in all."""
+        """After a step of both networks: its terms by TensorBoard name, `nimg` images shown in all."""
         self._shown.update(self.means.report_all(terms))
-        if nimg / 1000 > self._bar.n:
-            self._bar.update(nimg / 1000 - self._bar.n)
-
-    def show(self, nimg: int) -> None:
-        """Now and then: speed and losses beside the bar."""
-        (before, start), now = self._since, time.monotonic()
-        if now - start >= 1:
+        losses = ', '.join(f'{word} {self._shown[name]:.3f}' for name, word in SHOWN if name in self._shown)
+        self._bar.update(nimg / 1000 - self._bar.n)
+        now = time.monotonic()
+        if self._since is None:         # the first step takes longer than all others: nothing to reckon with
             self._since = nimg, now
-            losses = [f'{word} {self._shown[name]:.3f}' for name, word in SHOWN if name in self._shown]
-            self._bar.set_postfix_str(', '.join([f'{(nimg - before) / (now - start):.1f} images/s'] + losses),
-                                      refresh=False)
+            self.say(f'kimg {nimg / 1000:.1f} of {self._total_nimg / 1000:g}: {losses}')
+            return
+        before, start = self._since
+        speed = (nimg - before) / max(now - start, 1e-6)
+        self._bar.set_postfix_str(f'{speed:.1f} images/s, {losses}', refresh=False)
+        if now - start >= self._gap:
+            left = max(self._total_nimg - nimg, 0) / max(speed, 1e-6)
+            self.say(f'kimg {nimg / 1000:.1f} of {self._total_nimg / 1000:g}: {losses}; {speed:.1f} images/s, '
+                     f'{duration(left)} left')
+            self._since, self._gap = (nimg, now), min(2 * self._gap, LONGEST_GAP)
 
-    def tick(self, progress: Dict[str, Any], extra: Dict[str, float]) -> None:
+    def tick(self, progress: Dict[str, Any], now: State) -> None:
         """At the end of a tick: its line, its entry in stats.jsonl, and the means of all terms since the last.
 
-        progress: tick, kimg, lod, minibatch, resolution, nimg; tick_kimg, the tick's length; seconds of all ticks,
-        tick_seconds of this one's steps, maintenance_seconds. extra: further scalars by TensorBoard name.
+        progress: tick, nimg; tick_start_nimg, images when the tick began; seconds of all ticks, tick_seconds of this
+        one's steps, maintenance_seconds.
         """
         terms = self.means.collect()
-        if self._run_dir is None:
-            return
-        memory = gpu_memory_gb() if self._on_gpu else 0.0
-        self.say(tick_line(dict(progress, gpumem=memory)))
-        terms.update(extra)
+        memory = gpu_memory_gb(self._num_gpus) if self._num_gpus else 0.0
+        shown = {name: progress[name] for name in ('tick', 'nimg', 'seconds', 'tick_seconds', 'maintenance_seconds')}
+        shown.update(kimg=progress['nimg'] / 1000, tick_kimg=(progress['nimg'] - progress['tick_start_nimg']) / 1000,
+                     lod=now.lod, resolution=now.resolution, minibatch=now.minibatch)
+        self.say(tick_line(dict(shown, gpumem=memory)))
+        terms.update((f'Train{name}/learning_rate', now.learning_rate) for name in 'GD')
         terms['Resources/peak_gpu_mem_gb'] = memory
         terms['Resources/peak_memory_gb'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
-        self._write(dict(progress, **terms))
+        self._write(dict(shown, **terms))
         for name in ('tick', 'kimg', 'lod', 'minibatch', 'resolution'):
-            terms['Progress/' + name] = progress[name]
-        terms.update({'Timing/total_hours': progress['seconds'] / 3600, 'Timing/sec_per_tick': progress['tick_seconds'],
-                      'Timing/sec_per_kimg': progress['tick_seconds'] / progress['tick_kimg'],
-                      'Timing/maintenance_sec': progress['maintenance_seconds']})
-        self._events.scalars(terms, progress['nimg'])
+            terms['Progress/' + name] = shown[name]
+        terms.update({'Timing/total_hours': shown['seconds'] / 3600, 'Timing/sec_per_tick': shown['tick_seconds'],
+                      'Timing/sec_per_kimg': shown['tick_seconds'] / shown['tick_kimg'],
+                      'Timing/maintenance_sec': shown['maintenance_seconds']})
+        self._events.scalars(terms, shown['nimg'])
         self._events.flush()
 
     def picture(self, name: str, path: str, nimg: int) -> None:
@@ -129,14 +138,34 @@ def duration(seconds: float) -> str:
     return f'{m}m {s:02d}s' if m else f'{s}s'
 
 
-def gpu_memory_gb() -> float:
-    """The fullest GPU's memory in use, which TensorFlow never gives back, so the peak; 0 where nobody can tell."""
+def gpu_memory_gb(num_gpus: int) -> float:
+    """Memory that this process has on the fullest of its GPUs; TensorFlow never gives it back, so it is the peak.
+
+    Where the driver does not know the process (in a container): what is in use on the first `num_gpus` visible GPUs.
+    0 where nobody can tell.
+    """
+    own = [used for pid, used in _nvidia_smi('compute-apps', 'pid,used_memory') if pid == str(os.getpid())]
+    if not own:
+        gpus = _nvidia_smi('gpu', 'index,uuid,memory.used')
+        visible = [name for name in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if name]
+        if visible:
+            gpus = [gpu for name in visible for gpu in gpus if gpu[0] == name or gpu[1].startswith(name)]
+        own = [used for _, _, used in gpus[:num_gpus]]
     try:
-        text = subprocess.run(['nvidia-smi', '--query-gpu=memory.used', '--format=csv,noheader,nounits'], timeout=10,
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True).stdout
-        return max(float(line) for line in text.splitlines()) / 1024
-    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return max(float(used) for used in own) / 1024
+    except ValueError:              # none, or one that is '[N/A]'
         return 0.0
+
+
+def _nvidia_smi(what: str, fields: str) -> List[List[str]]:
+    """Rows of an answer of nvidia-smi; [] where there is no such program."""
+    try:
+        text = subprocess.run(['nvidia-smi', f'--query-{what}={fields}', '--format=csv,noheader,nounits'], timeout=10,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    rows = [line.split(', ') for line in text.splitlines()]
+    return [row for row in rows if len(row) == len(fields.split(','))]
 
 
 def _take_back(path: str, nimg: int) -> None:

@@ -5,22 +5,21 @@ No mathematics here: what is trained for stands in objectives.py, what changes w
 
 import contextlib
 import json
+import os
 import signal
 import sys
 import time
-from collections import namedtuple
 
 import numpy as np
 
 from dnnlib.submission.stop import StopSignals
-from dnnlib.tflib import layers, tfutil
+from dnnlib.tflib import layers
 from dnnlib.tflib.compat import tf
-from dnnlib.tflib.optimizer import Optimizer
 from dnnlib.util import EasyDict, UserError
-from training import configs, objectives, schedule, towers
-from training.archive import Archive
-from training.checkpoints import Checkpoints
+from training import checkpoints, configs, objectives, schedule, snapshots
 from training.dataset import TFRecordDataset
+from training.graph import TrainingGraph, load_context, new_networks, unit_scale
+from training.run_writer import RunWriter
 from training.telemetry import Telemetry
 from worlds.parts import World
 
@@ -38,20 +37,9 @@ START = dict(
     means={},                   # terms reported in this one
     shuffle_bytes=None,         # window of the dataset, which its order depends on; None: what the memory allows
     coeff_scale=None,           # of new networks' input, where the configuration scales it
-    networks=None,              # towers.describe: what they are built from, whatever became of the stage-1 snapshot
+    networks=None,              # what they are built from, whatever became of the stage-1 snapshot
 )
 COMMON = ('nimg', 'active', 'shuffle_bytes', 'coeff_scale', 'networks')     # of these: what all hosts must agree on
-
-# What runs on the devices.
-Machinery = namedtuple('Machinery', (
-    'nets',                     # towers.Nets
-    'optimizers',               # {'G', 'D': Optimizer}
-    'new_optimizers',           # op: they forget what they have learned
-    'inputs',                   # objectives.Inputs, fed at every step
-    'learning_rate',            # fed, too
-    'D_step',                   # towers.Step
-    'G_steps',                  # {form, see objectives.is_full: towers.Step}
-))
 
 
 def training_loop(
@@ -69,7 +57,6 @@ def training_loop(
         noise_dim=32,               # length of the noise vector
         seed=1000,                  # of first weights and of everything that is drawn
         checkpoint_minutes=10,      # between two checkpoints
-        keep_checkpoints=3,         # how many of them stay
         evaluation=None):           # (run_dir, Telemetry) -> metrics.evaluation.Evaluation of each network snapshot
     """Train; where the run's directory holds a checkpoint, go on from there.
 
@@ -77,49 +64,46 @@ def training_loop(
     checkpoint is written in both cases. UserError for what the user can mend.
     """
     say = print if cluster.is_chief else lambda *_: None
-    with tf.Graph().as_default() as graph, cluster.session(), layers.for_devices(cluster.devices), \
+    with tf.Graph().as_default() as tf_graph, cluster.session(), layers.for_devices(cluster.devices), \
             StopSignals() as signals:
         tf.set_random_seed(np.random.RandomState(seed).randint(1 << 31))
 
         # Where to start.
-        checkpoints = Checkpoints(run.run_dir, keep_checkpoints) if run else None
-        saved = checkpoints.load_newest() if run else None
+        saved = checkpoints.Checkpoints(run.run_dir).load_newest() if run else None
         progress = EasyDict(START, nimg=int(start_kimg * 1000), tick_start_nimg=int(start_kimg * 1000))
         progress.update(saved.facts if saved else {})
         progress.update(_from_chief(cluster, {name: progress[name] for name in COMMON}))
+        _advise_when_lost(cluster, _from_chief(cluster, run.run_dir if run else None))
+        say(f'going on from {saved.path}' if saved else f'beginning at {progress.nimg / 1000:g} kimg')
         total_nimg, plan = int(total_kimg * 1000), configs.schedule_of(config, cluster.num_replicas)
-        forms = _forms(config, plan, progress.nimg, total_nimg)
 
         # Data, and what does not learn.
         say(f'loading {data_dir} and the {world} world')
         dataset = TFRecordDataset(data_dir, config.resolution, seed=seed, num_shards=cluster.shard[1],
                                   shard_index=cluster.shard[0], shuffle_bytes=progress.shuffle_bytes)
         progress.shuffle_bytes = dataset.shuffle_bytes
-        context = towers.load_context(World(world, **world_parts or {}), config, stage, weights, noise_dim, forms)
+        forms = _forms(config, plan, progress.nimg, total_nimg)
+        context = load_context(World(world, **world_parts or {}), config, stage, weights, noise_dim, forms)
 
         # What learns.
-        say(f'building networks on {len(cluster.devices)} device(s)')
-        machinery = _build(cluster, config, context, dataset, forms, snapshot, progress)
-        nets, optimizers = machinery.nets, machinery.optimizers
-
-        # Values: new ones or the checkpoint's, the chief's for all.
-        towers.initialize(nets)
-        towers.restore_frozen(context)
-        state = towers.state_variables(nets, optimizers)
-        if saved:
-            towers.restore_state(state, saved)
-            say(f'going on from {saved.path}')
-        tfutil.run(cluster.broadcast(towers.copied_variables(nets, optimizers)))
+        say(f'building networks on {cluster.num_replicas} device(s) of {cluster.shard[1]} host(s)')
+        with tf.device(cluster.devices[0]):
+            networks = _networks(cluster, context, dataset.shape[0], snapshot, progress)
+        graph = TrainingGraph(cluster, context, networks, dataset.get_minibatch_tf()[0], forms)
+        graph.initialize(saved)
+        progress.networks = graph.describe()
 
         # What is shown and written.
-        telemetry = Telemetry(run.run_dir if run else None, progress.nimg, total_nimg, 'GPU' in cluster.devices[0])
+        telemetry = Telemetry(run.run_dir if run else None, progress.nimg, total_nimg,
+                              num_gpus=len(cluster.devices) if 'GPU' in cluster.devices[0] else 0)
         telemetry.means.restore(progress.means)
-        measured = evaluation(run.run_dir, telemetry) if run and evaluation else None
-        archive = Archive(run, cluster, telemetry, checkpoints, nets, state, world, world_parts, config.snapshot_ticks,
-                          checkpoint_minutes, measured)
-        archive.begin(context, dataset, config.grid, seed, progress.nimg, schedule.state_at(plan, progress.nimg).lod)
+        if run:
+            writer = RunWriter(run, cluster, graph, telemetry, dict(world_parts or {}, name=world),
+                               config.snapshot_ticks, checkpoint_minutes,
+                               evaluation(run.run_dir, telemetry) if evaluation else None)
+            writer.begin(dataset, config.grid, seed, progress.nimg, schedule.state_at(plan, progress.nimg).lod)
         vote = cluster.vote(2, 'Stop')
-        graph.finalize()
+        tf_graph.finalize()
 
         # Train.
         say('training')
@@ -130,19 +114,17 @@ def training_loop(
             each = now.minibatch // cluster.num_replicas
             active = [int(np.floor(now.lod)), int(np.ceil(now.lod))]
             if active != progress.active:
-                tfutil.run(machinery.new_optimizers)
+                graph.reset_optimizers()
                 progress.active = active
             anew = dataset.configure(each * len(cluster.devices), now.lod,
                                      position=progress.nimg // cluster.num_replicas * len(cluster.devices))
-            G_step = machinery.G_steps[objectives.is_full(context.settings, now.resolution)]
             with _explained_by(dataset), _patience(cluster, anew):
                 for _ in range(STEP_PAIRS):
-                    feed = dict(zip(machinery.inputs, (now.lod, each, progress.nimg, seed)))
-                    feed[machinery.learning_rate] = now.learning_rate
-                    telemetry.step(progress.nimg, towers.run_step(machinery.D_step, feed))
+                    feed = dict(lod=now.lod, minibatch=each, nimg=progress.nimg, seed=seed,
+                                learning_rate=now.learning_rate)
+                    terms = dict(graph.step_D(feed), **graph.step_G(feed))
                     progress.nimg += now.minibatch
-                    telemetry.step(progress.nimg, towers.run_step(G_step, feed))
-            telemetry.show(progress.nimg)
+                    telemetry.step(progress.nimg, terms)
             progress.tick_seconds += time.monotonic() - began
 
             # Hosts stop together, whichever of them was asked.
@@ -151,37 +133,29 @@ def training_loop(
             ended_by = (signals.asked or signal.SIGTERM) if asked > 0 and not done else None
 
             # Once per tick, and every few minutes.
-            if done or progress.nimg >= progress.tick_start_nimg + now.tick_kimg * 1000:
-                archive.tick(progress, now, last=done)
-            archive.checkpoint_if_due(progress, must=done or ended_by)
+            if run and (done or progress.nimg >= progress.tick_start_nimg + now.tick_kimg * 1000):
+                writer.tick(progress, now, last=done)
+            if run:
+                writer.checkpoint_if_due(progress, must=done or ended_by)
 
-        if done:
-            archive.finish()
+        if run and done:
+            writer.finish()
         telemetry.close()
     return ended_by
 
 
-def _build(cluster, config, context, dataset, forms, snapshot, progress):
-    """The Machinery: those networks that `progress` describes, else the snapshot's, else new ones; with start values.
-
-    `progress` describes them from then on.
-    """
-    # Networks: a copy of G and D on each device; Gs, the moving average of G, on the first.
-    if config.unit_coefficients and not snapshot and not progress.networks:
-        scale = progress.coeff_scale or towers.unit_scale(context.decoders, context.noise_dim)
-        progress.coeff_scale = _from_chief(cluster, [float(f'{x:.4g}') for x in scale])
-    nets = towers.build_networks(cluster.devices, config, dataset.shape[0], context, snapshot, progress.coeff_scale,
-                                 progress.networks)
-    progress.networks = towers.describe(nets)
-
-    # Steps: all devices compute gradients, then all make the same step with their mean.
-    inputs, learning_rate = objectives.placeholders(), tf.placeholder(tf.float32, [], 'learning_rate')
-    optimizers = EasyDict(G=Optimizer('TrainG', learning_rate), D=Optimizer('TrainD', learning_rate))
-    reals, _ = dataset.get_minibatch_tf()
-    D_step = towers.build_D_step(cluster, optimizers.D, context, nets, inputs, reals, config.average_kimg)
-    G_steps = {full: towers.build_G_step(cluster, optimizers.G, context, nets, inputs, full) for full in forms}
-    new_optimizers = tf.group(optimizers.G.reset_state(), optimizers.D.reset_state())
-    return Machinery(nets, optimizers, new_optimizers, inputs, learning_rate, D_step, G_steps)
+def _networks(cluster, context, num_channels, snapshot, progress):
+    """(G, D, Gs): those that `progress` describes, else the file `snapshot`'s, else new ones."""
+    config = context.config
+    if progress.networks:
+        return snapshots.build_networks(progress.networks, 'the newest checkpoint')
+    if snapshot:
+        snapshots.check_fits(snapshot, config.resolution, num_channels, context.noise_dim)
+        return snapshots.load_networks(snapshot)
+    if config.unit_coefficients:
+        scale = progress.coeff_scale or unit_scale(context.decoders, context.noise_dim)
+        progress.coeff_scale = _from_chief(cluster, scale)
+    return new_networks(config, num_channels, context.noise_dim, progress.coeff_scale)
 
 
 def _from_chief(cluster, value):
@@ -202,8 +176,16 @@ def _add_up(cluster, numbers):
 
 def _forms(config, plan, nimg, total_nimg):
     """Which forms of the generator's step (see objectives.is_full) this training needs, a list of booleans."""
-    settings = configs.settings_of(config)
-    return sorted({objectives.is_full(settings, schedule.state_at(plan, n).resolution) for n in (nimg, total_nimg)})
+    return sorted({objectives.is_full(config, schedule.state_at(plan, n).resolution) for n in (nimg, total_nimg)})
+
+
+def _advise_when_lost(cluster, run_dir):
+    """Should this process end because another was lost: how the run goes on."""
+    def advise():
+        nothing = os.path.isdir(run_dir) and not checkpoints.existing(run_dir)      # hosts may not share the folder
+        print('no checkpoint was written yet, so there is nothing to resume: start all processes as before' if nothing
+              else f'go on with, on all hosts: python train.py --resume {run_dir}', file=sys.stderr, flush=True)
+    cluster.on_lost(advise)
 
 
 def _patience(cluster, anew):

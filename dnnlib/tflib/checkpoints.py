@@ -133,7 +133,7 @@ def save(prefix: str, values: Dict[str, Any]) -> None:
         _write({name: np.asarray(value) for name, value in arrays.items()}, temporary)
         _move(temporary, prefix)
     except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, 'strerror', None) or str(getattr(error, 'message', error)).split('\n')[0]
+        reason = getattr(error, 'strerror', None) or tfutil.first_words(error).rpartition('; ')[2]
         raise UserError(f'{prefix}: the checkpoint could not be written ({reason}); free some space or choose another '
                         'folder') from error
     finally:

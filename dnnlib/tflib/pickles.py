@@ -75,7 +75,7 @@ def save_states(states: List[NetworkState], path: str) -> None:
     try:
         for state in states:
             _check_state(state, state.name)
-        with atomic_path(path) as temporary:
+        with atomic_path(path, sync=True) as temporary:
             with open(temporary, 'wb') as file:
                 _Writer(file).write(states)
     except _Refused as error:

@@ -102,6 +102,13 @@ def assert_tf_initialized() -> None:
         raise RuntimeError('no default TensorFlow session: call dnnlib.tflib.tfutil.init_tf() first')
 
 
+def first_words(error: BaseException) -> str:
+    """What an exception says, in one line; what TensorFlow 2 tells of the graph comes before it and is left out."""
+    text = re.sub(r"(?s)^.*\nNode: '[^\n]*'\n", '', str(error))
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith('From /job:')]
+    return lines[0][:300] if lines else ''
+
+
 def run(*args: Any, **kwargs: Any) -> Any:
     """`session.run` in the default session."""
     assert_tf_initialized()
