@@ -23,7 +23,7 @@ FELL = 0.85                                             # of the recorded speed:
 
 def names():
     """The benchmarks of this folder, sorted."""
-    others = ('all.py', 'common.py')
+    others = ('all.py', 'budget.py', 'common.py')
     return sorted(name[:-3] for name in os.listdir(FOLDER)
                   if name.endswith('.py') and not name.startswith('_') and name not in others)
 

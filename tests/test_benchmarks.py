@@ -2,8 +2,14 @@
 
 import json
 
+import numpy as np
+import pytest
+
 from benchmarks import all as all_benchmarks
-from benchmarks import common
+from benchmarks import budget, common
+from dnnlib.tflib import layers
+from dnnlib.tflib.compat import tf
+from dnnlib.tflib.network import Network
 
 
 def test_numbers_are_recorded_where_asked(tmp_path, monkeypatch):
@@ -33,3 +39,34 @@ def test_kind_of_machine_names_what_speeds_depend_on():
 def test_every_benchmark_is_found():
     assert {'face', 'networks', 'train', 'vae'} <= set(all_benchmarks.names())
     assert not {'all', 'common'} & set(all_benchmarks.names())
+
+
+@pytest.mark.parametrize('active', [32, 64])
+def test_operations_by_hand_are_those_of_the_graph(active):
+    options = dict(fmap_base=512, fmap_max=48)
+    more = dict(options, dlatent_size=64, mapping_fmaps=64, mapping_layers=4)
+    with tf.Graph().as_default(), tf.Session(), layers.use_data_format('NHWC'):
+        G = Network('G', 'training.networks_stylegan.G_style', latent_size=286, resolution=active, **more)
+        G.get_output_for(tf.zeros([1, 286]), None, structure='fixed')
+        by_graph = _operations()
+        D = Network('D', 'training.networks_stylegan.D_basic', resolution=active, num_channels=3, **options)
+        D.get_output_for(tf.zeros([1, 3, active, active]), None, structure='fixed')
+        by_graph_of_D = _operations() - by_graph
+    assert budget.generator_operations(more, active) == pytest.approx(by_graph, rel=0.03)
+    assert budget.discriminator_operations(options, active) == pytest.approx(by_graph_of_D, rel=0.03)
+
+
+def _operations():
+    """Multiplications and additions of convolutions and products in the graph, for one picture."""
+    total = 0.0
+    for op in tf.get_default_graph().get_operations():
+        if op.outputs and op.outputs[0].shape.ndims and op.outputs[0].shape.as_list()[0] is None:
+            continue                                # of the networks' templates
+        if op.type == 'Conv2D':
+            kernel, out = op.inputs[1].shape.as_list(), op.outputs[0].shape.as_list()
+            total += 2.0 * np.prod(kernel) * np.prod(out[1:3])
+        elif op.type == 'Conv2DBackpropInput':      # a transposed convolution
+            total += 2.0 * np.prod(op.inputs[1].shape.as_list()) * np.prod(op.inputs[2].shape.as_list()[1:3])
+        elif op.type == 'MatMul' and op.outputs[0].shape.as_list()[0] == 1:
+            total += 2.0 * op.inputs[0].shape.as_list()[1] * op.outputs[0].shape.as_list()[1]
+    return total
