@@ -42,7 +42,7 @@ def look_at(eye, center, world_up):
     up = tf.linalg.cross(side, forward)
     rotation = tf.stack([side, up, -forward], axis=1)                               # [B, 3, 3]
     translation = -tf.reduce_sum(rotation * eye[:, None, :], axis=2, keepdims=True)   # [B, 3, 1]
-    return _homogeneous(tf.concat([rotation, translation], axis=2))
+    return homogeneous(tf.concat([rotation, translation], axis=2))
 
 
 def euler_matrices(angles):
@@ -77,8 +77,8 @@ def _matrices(rows):
     return tf.stack([tf.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def _homogeneous(top):
-    """[B, 3, 4] -> [B, 4, 4] with the last row 0 0 0 1."""
+def homogeneous(top):
+    """Affine maps [B, 3, 4] -> [B, 4, 4] with the last row 0 0 0 1."""
     bottom = tf.zeros_like(top[:, :1, :]) + tf.constant([0.0, 0.0, 0.0, 1.0])
     return tf.concat([top, bottom], axis=1)
 

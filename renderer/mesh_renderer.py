@@ -9,14 +9,14 @@ BACKGROUND = -1.0       # of every interpolated attribute; it enters the specula
 def mesh_renderer(vertices, triangles, normals, diffuse_colors, camera_position, camera_lookat, camera_up,
                   light_positions, light_intensities, image_width, image_height, specular_colors=None,
                   shininess_coefficients=None, ambient_color=None, fov_y=40.0, near_clip=0.01, far_clip=50.0,
-                  impl='cpp'):
+                  impl=None):
     """Renders a batch of meshes with per-vertex colours, point lights and ambient light.
 
     vertices: [B, N, 3] world space. triangles: [T, 3] int32, or [B, T, 3]. normals: [B, N, 3]. diffuse_colors:
     [B, N, 3] RGB. camera_position, camera_lookat, camera_up: [B, 3] or [3]. light_positions, light_intensities:
     [B, L, 3]. image_width, image_height: pixels. specular_colors: [B, N, 3]. shininess_coefficients (with
     specular_colors): scalar, [B] or [B, N]. ambient_color: [B, 3]. fov_y: degrees; near_clip, far_clip: distances;
-    scalar or [B] each. impl: see rasterize_triangles.
+    scalar or [B] each. impl: see implementations.implementation.
     Returns RGBA [B, H, W, 4] float32, row 0 at the TOP; A is 1 where a triangle is, else 0 (and RGB 0). Colours are
     not clipped. Raises ValueError for wrong shapes.
     """

@@ -7,7 +7,6 @@ point: the forward results are the same bits. Gradients are taken in float64.
 import numpy as np
 
 MAX_PIXEL = 2.0 ** 44           # vertices further out than this are not drawn
-MIN_W = np.float32(1e-6)        # smallest |w|, and smallest sum of barycentrics over w
 MIN_BARYCENTRIC_SUM = 0.9       # of pixels that take part in the gradient
 MIN_DOUBLED_AREA = 1e-13        # of triangles that take part in the gradient, in device coordinates
 
@@ -105,60 +104,3 @@ def rasterize_gradient(vertices, triangles, barycentric, triangle_ids, df_dbaryc
 def _float32(values):
     limit = np.finfo(np.float32).max
     return np.clip(values, -limit, limit).astype(np.float32)
-
-
-def _safe_w(w):
-    """w with |w| at least MIN_W, keeping its sign."""
-    return np.where(np.abs(w) >= MIN_W, w, np.where(w < 0, -MIN_W, MIN_W))
-
-
-def _corrected(barycentric, triangle_ids, triangles, clip_w):
-    """Perspective-correct weights p [P, 3] of the drawn pixels, and what they were made of."""
-    drawn = (barycentric != 0).any(-1)                                  # [H, W]
-    corners = np.asarray(triangles)[triangle_ids[drawn]]                # [P, 3]
-    w = _safe_w(np.asarray(clip_w, np.float64)[corners])                # [P, 3]
-    c = barycentric[drawn] / w                                          # [P, 3]
-    total = c.sum(-1, keepdims=True)                                    # [P, 1]
-    scale = np.maximum(total, MIN_W)
-    return drawn, corners, w, total, scale, c / scale
-
-
-def interpolate(barycentric, triangle_ids, triangles, clip_w, attributes, background):
-    """Perspective-correct attributes of one picture; see rasterize_triangles.interpolate.
-
-    clip_w: [N]. attributes: [N, C]. background: [C]. Returns image [H, W, C] and alphas [H, W, 1], float32.
-    """
-    drawn, corners, _, _, _, p = _corrected(barycentric, triangle_ids, triangles, clip_w)
-    values = np.einsum('pk,pkc->pc', p, np.asarray(attributes, np.float64)[corners])
-    alpha = np.clip(2.0 * p.sum(-1, keepdims=True), 0.0, 1.0)           # [P, 1]
-    image = np.broadcast_to(background, drawn.shape + np.shape(background)).astype(np.float32)
-    alphas = np.zeros(drawn.shape + (1,), np.float32)
-    image[drawn] = alpha * values + (1.0 - alpha) * background
-    alphas[drawn] = alpha
-    return image, alphas
-
-
-def interpolate_gradient(barycentric, triangle_ids, triangles, clip_w, attributes, background, df_dimage, df_dalphas):
-    """Gradients of `interpolate` with respect to barycentric, clip_w, attributes and background, of one picture."""
-    drawn, corners, w, total, scale, p = _corrected(barycentric, triangle_ids, triangles, clip_w)
-    a = np.asarray(attributes, np.float64)[corners]                     # [P, 3, C]
-    doubled = 2.0 * p.sum(-1, keepdims=True)                            # [P, 1]
-    alpha = np.clip(doubled, 0.0, 1.0)
-    df = df_dimage[drawn].astype(np.float64)                            # [P, C]
-
-    dvalue = alpha * df
-    values = np.einsum('pk,pkc->pc', p, a)
-    dalpha = df_dalphas[drawn] + (df * (values - background)).sum(-1, keepdims=True)
-    dp = np.einsum('pc,pkc->pk', dvalue, a) + np.where((doubled >= 0) & (doubled <= 1), 2.0 * dalpha, 0.0)
-    through_sum = np.where(total >= MIN_W, (dp * p).sum(-1, keepdims=True), 0.0)
-    db = (dp - through_sum) / scale / w
-
-    df_dbarycentric = np.zeros(barycentric.shape, np.float64)
-    df_dbarycentric[drawn] = db
-    df_dclip_w = np.zeros(np.shape(clip_w), np.float64)
-    is_free = np.abs(np.asarray(clip_w)[corners]) >= MIN_W
-    np.add.at(df_dclip_w, corners, np.where(is_free, -db * p * scale, 0.0))
-    df_dattributes = np.zeros(np.shape(attributes), np.float64)
-    np.add.at(df_dattributes, corners, p[:, :, None] * dvalue[:, None, :])
-    df_dbackground = df_dimage[~drawn].sum(0, dtype=np.float64) + ((1.0 - alpha) * df).sum(0)
-    return tuple(map(_float32, (df_dbarycentric, df_dclip_w, df_dattributes, df_dbackground)))

@@ -55,9 +55,8 @@ class Photographer:
         self._behind = tf.placeholder(tf.float32, [None, self.size, self.size, 3])
         batch, fine = tf.shape(self._coeff)[0], self.size * SUPERSAMPLE
         head = FaceDecoder(self.model, np.arange(self.model.num_vertices)).decode(self._coeff)
-        light = harmonic_light(tf.transpose(self._extra[1], [0, 2, 1]), tf.eye(3, batch_shape=[batch]),
-                               self._coeff[:, factors.LIGHTING])
-        colors = tf.concat([head.colors, self._extra[2] * tf.transpose(light, [0, 2, 1])], axis=1)
+        light = harmonic_light(self._extra[1], tf.eye(3, batch_shape=[batch]), self._coeff[:, factors.LIGHTING])
+        colors = tf.concat([head.colors, self._extra[2] * light], axis=1)
         vertices = tf.concat([head.vertices, self._extra[0]], axis=1)
         is_hair = np.zeros([1, _num_vertices(), 1], np.float32)
         is_hair[:, self.model.num_vertices:self.model.num_vertices + _num_hair()] = 1
