@@ -9,17 +9,9 @@ from hypothesis.extra import numpy as hnp
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
 from renderer import factors
-from renderer.face_decoder import (
-    IMPLEMENTATIONS,
-    FaceDecoder,
-    _library,
-    compact_basis,
-    compact_scale,
-    project_224,
-    project_256,
-    rotation_matrix,
-)
+from renderer.face_decoder import FaceDecoder, _library, project_224, project_256, rotation_matrix, row_blocks
 from renderer.face_model import load_face_model_file
+from renderer.implementations import IMPLEMENTATIONS
 from tests.common import assert_close, data
 
 
@@ -89,7 +81,7 @@ def test_recorded_gradients(either, recorded, name):
 
 @pytest.mark.parametrize('batch', [1, 3, 8, 9, 17])
 def test_implementations_agree(both, batch):
-    """Also where groups of eight faces are not full."""
+    """Also where groups of four faces are not full."""
     coeff = np.random.RandomState(batch).standard_normal([batch, 257]).astype(np.float32) * np.float32(0.3)
     names = ('shape', 'drawn_vertices', 'drawn_normals', 'drawn_colors', 'texture', 'landmark_3d', 'grad_drawn')
     for a, b in zip(both['cpp'](coeff, *names), both['ref'](coeff, *names)):
@@ -134,14 +126,14 @@ def test_lambda_has_no_translation(tf_session, built, recorded):
 
 
 def test_constants_are_made_once_and_anywhere(tf_session, built, recorded):
-    decoder = FaceDecoder(built.model, built.model.landmarks)
+    decoder = FaceDecoder(built.model, built.model.landmarks, 'cpp')
     coeff = tf.constant(recorded['coeff'])
     inside = tf.cond(tf.constant(True), lambda: decoder.points(coeff), lambda: tf.zeros([6, 68, 3]))
     outside = decoder.points(coeff)
     a, b = tf_session.run([inside, outside])
     assert_close(a, b)
     sizes = [op.outputs[0].shape.num_elements() for op in tf.get_default_graph().get_operations() if op.type == 'Const']
-    assert sum(size == 5 * 144 * 32 for size in sizes) == 1         # 204 rows in 5 blocks of 48
+    assert sum(size == 13 * 145 * 16 for size in sizes) == 1        # 204 rows in 13 blocks of 16; the mean behind
 
 
 def finite(limit):
@@ -207,14 +199,13 @@ def shade_inputs():
     """Two triangles of a square, two of the vertices lit, two faces of it."""
     random = np.random.RandomState(3)
     pad = 2                                         # the triangle without area
+    matrices = random.standard_normal([2, 3, 4, 4]).astype(np.float32)
     return dict(
         shape=random.standard_normal([2, 4, 3]).astype(np.float32),
         texture=random.uniform(1, 2, [2, 2, 3]).astype(np.float32),
-        light=random.standard_normal([2, 3, 10]).astype(np.float32),
-        corners=np.int32([[0, 1, 0], [1, 3, 0], [2, 2, 0]]),
-        around=np.int32([[0, pad], [0, 1], [pad, pad]]),
-        around_back=np.int32([[0, 1], [1, 2], [2, 2]]),
-        corners_back=np.int32([[0, pad, pad], [3, 1, pad], [6, 7, pad], [4, pad, pad]]))
+        light=0.5 * (matrices + matrices.transpose(0, 1, 3, 2)),
+        corners=np.int32([[0, 1, 2], [1, 3, 2], [0, 0, 0]]),
+        around=np.int32([[0, pad], [0, 1]]))
 
 
 def shade_by_hand(shape, texture, light, corners, around):
@@ -224,9 +215,9 @@ def shade_by_hand(shape, texture, light, corners, around):
     colors = np.zeros(texture.shape)
     for b, v in np.ndindex(*texture.shape[:2]):
         p = shape[b].astype(np.float64)
-        normals = [unit(np.cross(p[i] - p[j], p[j] - p[k])) for i, j, k in corners.T]
-        x, y, z = unit(sum(normals[t] for t in around[v]))
-        colors[b, v] = texture[b, v] * (light[b] @ [1, x, y, z, x * x, y * y, z * z, x * y, y * z, z * x])
+        normals = [unit(np.cross(p[i] - p[j], p[j] - p[k])) for i, j, k in corners]
+        h = np.append(unit(sum(normals[t] for t in around[v])), 1)
+        colors[b, v] = texture[b, v] * (h @ light[b] @ h)
     return colors
 
 
@@ -258,8 +249,8 @@ def test_shading_by_hand_with_its_gradient(tf_session, flat):
 
 
 @pytest.mark.parametrize('name, value, message', [
-    ('corners', 4, 'corners .* holds 4 at flat position 1: expected 0 to 3'), ('around', -1, 'around .* holds -1'),
-    ('around_back', 3, 'expected 0 to 2'), ('corners_back', 9, 'expected 0 to 8')])
+    ('corners', 4, 'corners .* holds 4 at flat position 1: expected 0 to 3'),
+    ('around', -1, 'around .* holds -1 at flat position 1: expected 0 to 2')])
 def test_bad_indices_are_refused(tf_session, name, value, message):
     inputs = shade_inputs()
     inputs[name].reshape(-1)[1] = value
@@ -268,69 +259,38 @@ def test_bad_indices_are_refused(tf_session, name, value, message):
 
 
 @pytest.mark.parametrize('change, message', [
-    (dict(texture=np.zeros([2, 5, 3], np.float32), around=np.zeros([6, 1], np.int32)), 'but shape only 4'),
-    (dict(light=np.zeros([1, 3, 10], np.float32)), r'light must have shape \[2,3,10\]'),
-    (dict(corners=np.zeros([3, 0], np.int32), around_back=np.zeros([0, 1], np.int32)), 'must not be empty')])
+    (dict(texture=np.zeros([2, 5, 3], np.float32)), 'but shape only 4'),
+    (dict(light=np.zeros([1, 3, 4, 4], np.float32)), r'light must have shape \[2,3,4,4\]'),
+    (dict(around=np.zeros([3, 2], np.int32)), r'around must have shape \[2,any\]'),
+    (dict(corners=np.zeros([0, 3], np.int32)), 'must not be empty')])
 def test_bad_shapes_are_refused(tf_session, change, message):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         tf_session.run(_library().face_shade(**dict(shade_inputs(), **change)).colors)
 
 
-@pytest.mark.parametrize('rows', [1, 47, 48, 6181])
-def test_compact_basis_is_near_the_basis(rows):
-    """Read back as the kernels do; also columns of zeros and of one large number."""
-    random = np.random.RandomState(rows)
-    basis = (random.standard_normal([rows, 5]) * [1e-6, 0, 1, 30, 1e6]).astype(np.float32)
-    basis[rows // 2, 3] = -1e4
-    scale = compact_scale(basis)
-    first, second = np.split(compact_basis(basis, scale), 2, axis=-1)                       # [blocks, columns, 16]
-    third = (first.view(np.uint32) << np.uint32(21) | second.view(np.uint32) << np.uint32(21) >> np.uint32(11))
-    read = np.stack([first, second, third.view(np.int32)], axis=1).astype(np.float32).transpose(0, 1, 3, 2)
-    read = read.reshape(-1, 5) * scale
-    assert (np.abs(read[:rows] - basis) <= 6e-7 * np.abs(basis).max(axis=0)).all()
-    assert (np.abs(read[rows:]) <= 1e-6 * np.abs(basis).max(axis=0)).all()
-
-
 @pytest.mark.parametrize('batch', [1, 2, 5, 8, 11])
 def test_linear_op_by_hand_with_its_gradient(tf_session, batch):
-    """Rows that do not fill a block, coefficients in two runs."""
+    """Rows that do not fill a block, faces that do not fill a group."""
     random = np.random.RandomState(batch)
-    basis, mean = random.standard_normal([3 * 1041, 7]), random.standard_normal([1041, 3]).astype(np.float32)
-    coeff, weight = random.standard_normal([batch, 12]), random.standard_normal([batch, 1041, 3])
-    scale = compact_scale(basis)
+    basis = random.standard_normal([3 * 1041, 7]).astype(np.float32)
+    coeff, weight = random.standard_normal([batch, 7]), random.standard_normal([batch, len(basis)])
     feed = tf.constant(coeff.astype(np.float32))
-    points = _library().face_linear(feed, compact_basis(basis, scale), scale, mean, runs=[8, 11, 2, 6])
-    gradient = tf.gradients(tf.reduce_sum(points * weight.astype(np.float32)), feed)[0]
-    columns = [8, 9, 10, 2, 3, 4, 5]
-    expected = np.zeros(coeff.shape)
-    expected[:, columns] = weight.reshape(batch, -1) @ basis
-    points, gradient = tf_session.run([points, gradient])
-    assert_close(points, (coeff[:, columns] @ basis.T).reshape(-1, 1041, 3) + mean, atol=3e-5)
+    values = _library().face_linear(feed, row_blocks(basis), rows=len(basis))
+    gradient = tf.gradients(tf.reduce_sum(values * weight.astype(np.float32)), feed)[0]
+    values, gradient = tf_session.run([values, gradient])
+    assert_close(values, coeff @ basis.T, atol=3e-5)
+    expected = weight @ basis
     assert_close(gradient, expected, atol=5e-6 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize('shape, runs, message', [
-    ([1, 8, 32], [0, 7], 'runs must name 8 of the 9'), ([1, 8, 32], [2, 10], 'runs must name'),
-    ([1, 8, 32], [0, 8, 1], 'runs must name'), ([1, 8, 16], [0, 8], r'basis must have shape \[1,any,32\]'),
-    ([2, 8, 32], [0, 8], r'basis must have shape \[1,any,32\]')])
-def test_linear_op_refuses_other_shapes(tf_session, shape, runs, message):
-    basis = tf.placeholder(tf.int32, [None, None, None])
-    points = _library().face_linear(np.zeros([1, 9], np.float32), basis, np.zeros([8], np.float32),
-                                    np.zeros([2, 3], np.float32), runs=runs)
+@pytest.mark.parametrize('shape, rows, message', [
+    ([1, 8, 16], 17, r'basis must have shape \[2,any,16\]'), ([2, 8, 15], 17, r'basis must have shape \[2,any,16\]'),
+    ([2, 9, 16], 17, r'coefficients must have shape \[any,9\]')])
+def test_linear_op_refuses_other_shapes(tf_session, shape, rows, message):
+    basis = tf.placeholder(tf.float32, [None, None, None])
+    values = _library().face_linear(np.zeros([1, 8], np.float32), basis, rows=rows)
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-        tf_session.run(points, {basis: np.zeros(shape)})
-
-
-@pytest.mark.parametrize('places, width, message', [
-    ([0, 3, 30], 32, 'have no 3 numbers at 30'), ([-1, 3, 29], 32, 'have no 3 numbers at -1'),
-    ([0, 6, 29], 32, 'have no 27 numbers at 6'), ([0, 3], 32, 'angles, lighting and translation')])
-def test_pose_ops_refuse_other_coefficients(tf_session, places, width, message):
-    coeff = tf.placeholder(tf.float32, [None, None])
-    pose = _library().face_pose(coeff, np.zeros([9, 13]), np.zeros([4, 4]), places=places, ambient=0.8)
-    place = _library().face_place(np.zeros([1, 5, 3]), coeff, places=places)
-    for fetch in (pose.rotation, place):
-        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-            tf_session.run(fetch, {coeff: np.zeros([1, width])})
+        tf_session.run(values, {basis: np.zeros(shape)})
 
 
 def test_unknown_implementation(built):

@@ -5,7 +5,7 @@ import pytest
 
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
-from renderer import factors
+from renderer import factors, implementations
 from renderer.face_model import load_face_model_file
 from renderer.face_renderer import FaceRenderer
 from tests.common import assert_close, data
@@ -21,7 +21,8 @@ class Built:
 
     def __init__(self, impl):
         self.renderer = FaceRenderer(load_face_model_file(data('face', 'face_model.mat')), impl=impl)
-        with tf.Graph().as_default() as graph:
+        device = tf.no_op().device
+        with tf.Graph().as_default() as graph, tf.device(device):
             self.coeff = tf.placeholder(tf.float32, [None, 257])
             self.after = tf.placeholder(tf.float32, [None, 257])
             self.resolution = tf.placeholder(tf.int32, [])
@@ -124,6 +125,32 @@ def test_reference_implementation_agrees(built, recorded):
     a = built(built.render, recorded['coeff'][:1], 16)
     b = reference(reference.render, recorded['coeff'][:1], 16)
     check_picture(b.image, b.mask, a.image, a.mask, 0)
+
+
+def test_on_a_gpu_only_drawing_stays_on_the_host(built, recorded):
+    """By the graph; its numbers, computed on the CPU, are those of our own ops."""
+    with tf.device('/device:GPU:0'):
+        tower = Built(None)
+    operations = tower.session.graph.get_operations()
+    assert {op.type for op in operations if 'GPU' not in op.device} <= {'RasterizeTriangles', 'RasterizeTrianglesGrad'}
+    types = {op.type for op in operations}
+    assert 'RasterizeTrianglesGrad' in types
+    assert not types & {'FaceLinear', 'FaceShade', 'ProjectVertices', 'InterpolateAttributes'}
+    weight = recorded['grad64_weight']
+    for run in (tower, built):
+        run.found = run([run.render.image, run.gradient], recorded['coeff'], 64, weight=weight)
+    for ours, expected in zip(tower.found, built.found):
+        assert_close(ours, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize('device, gpus, expected', [
+    ('/device:GPU:1', [], 'ref'), ('/cpu:0', ['/device:GPU:0'], 'cpp'), (None, ['/device:GPU:0'], 'ref'),
+    (None, [], 'cpp'), ('/job:worker/task:1', [], 'cpp')])
+def test_implementation_follows_the_device(monkeypatch, device, gpus, expected):
+    monkeypatch.setattr(implementations, 'gpu_names', lambda: gpus)
+    with tf.Graph().as_default(), tf.device(device):
+        assert implementations.implementation() == expected
+        assert implementations.implementation('cpp') == 'cpp'
 
 
 @pytest.mark.parametrize('scale', [1e2, 1e5, 1e12])
