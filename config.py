@@ -13,6 +13,14 @@ def _folder(variable, *default):
     return os.path.abspath(os.path.expanduser(os.environ.get(variable) or os.path.join(ROOT, *default)))
 
 
+def _user_cache(variable, name):
+    """As `_folder`, by default below the user's home; where nobody knows a home, below the project's cache."""
+    home = os.path.expanduser('~')
+    if os.path.isabs(home):
+        return _folder(variable, home, '.cache', 'discofacegan', name)
+    return _folder(variable, 'cache', name)
+
+
 RESULT_DIR = _folder('DISCO_RESULT_DIR', 'results')                             # numbered run directories
 DATASET_DIR = _folder('DISCO_DATASET_DIR', 'datasets')                          # TFRecords
 CACHE_DIR = _folder('DISCO_CACHE_DIR', 'cache')                                 # downloaded models
@@ -20,9 +28,8 @@ CACHE1_DIR = _folder('DISCO_CACHE1_DIR', 'cache1')                              
 VAE_WEIGHTS_DIR = _folder('DISCO_VAE_WEIGHTS_DIR', 'vae', 'weights')            # <factor>/stage1_epoch_395.ckpt.*
 FACE_MODEL_DIR = _folder('DISCO_FACE_MODEL_DIR', 'renderer', 'BFM face model')  # BFM09 and its index files
 PRETRAINED_DIR = _folder('DISCO_PRETRAINED_DIR', 'training', 'pretrained_weights')  # recon_net, id_net, parsing_net
-OP_CACHE_DIR = _folder('DISCO_OP_CACHE_DIR', os.path.expanduser('~'), '.cache', 'discofacegan', 'ops')  # compiled ops
-AVERAGE_CACHE_DIR = _folder('DISCO_AVERAGE_CACHE_DIR', os.path.expanduser('~'), '.cache', 'discofacegan',
-                            'averages')                                         # of w, of models in read-only folders
+OP_CACHE_DIR = _user_cache('DISCO_OP_CACHE_DIR', 'ops')                         # compiled ops
+AVERAGE_CACHE_DIR = _user_cache('DISCO_AVERAGE_CACHE_DIR', 'averages')          # of w, of models in read-only folders
 DEMO_DIR = _folder('DISCO_DEMO_DIR', 'demo')                                    # the small model of the project itself
 DEMO_NAME = 'demo64.pkl'                  # which of the models there draws where the released one is not at hand
 

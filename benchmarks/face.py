@@ -139,7 +139,7 @@ def main():
         made.update(_render_cases(model, 64, 8, impl, args.threads))
         made.update(_render_cases(model, 256, 4, impl, args.threads))
         cases.update({(name, impl): call for name, call in made.items()})
-    gigabytes = (144 + 80) * 3 * len(model.region) * 8 / 3 / 1e9                # three numbers in 8 bytes
+    gigabytes = (144 + 80) * 3 * len(model.region) * 4 / 1e9                    # float32
     print(machine_line())
     print(f'{model.num_vertices} vertices, {len(model.region)} drawn, {len(model.region_triangles)} triangles; their '
           f'bases are {1e3 * gigabytes:.0f} MB to read, once forward, once more for the gradient: at the speed of a '

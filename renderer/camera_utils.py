@@ -4,13 +4,14 @@ The eye looks along its -z axis, x right, y up (right-handed); clip space is Ope
 """
 
 import math
+from typing import Any
 
 from dnnlib.tflib.compat import tf
 
 MIN_LENGTH = 1e-6       # of a direction that can still be told
 
 
-def perspective(aspect_ratio, fov_y, near_clip, far_clip):
+def perspective(aspect_ratio: Any, fov_y: Any, near_clip: Any, far_clip: Any) -> tf.Tensor:
     """Eye space to clip space.
 
     aspect_ratio: width / height, scalar (or [B]). fov_y: [B] vertical field of view in DEGREES. near_clip, far_clip:
@@ -29,7 +30,7 @@ def perspective(aspect_ratio, fov_y, near_clip, far_clip):
     return _matrices(rows)
 
 
-def look_at(eye, center, world_up):
+def look_at(eye: Any, center: Any, world_up: Any) -> tf.Tensor:
     """World space to eye space, for an eye that looks at `center`.
 
     eye, center, world_up: [B, 3] world coordinates; world_up need not be unit. Returns [B, 4, 4]. Running it raises
@@ -45,7 +46,7 @@ def look_at(eye, center, world_up):
     return homogeneous(tf.concat([rotation, translation], axis=2))
 
 
-def euler_matrices(angles):
+def euler_matrices(angles: Any) -> tf.Tensor:
     """Rotations about x, then y, then z. angles: [B, 3] radians about x, y, z. Returns [B, 4, 4] = Rz Ry Rx."""
     angles = tf.convert_to_tensor(angles, tf.float32)
     sx, sy, sz = tf.unstack(tf.sin(angles), axis=1)
@@ -57,7 +58,7 @@ def euler_matrices(angles):
                       [zero, zero, zero, one]])
 
 
-def transform_homogeneous(matrices, vertices):
+def transform_homogeneous(matrices: Any, vertices: Any) -> tf.Tensor:
     """Points as (x, y, z, 1) through matrices. matrices: [B, 4, 4]. vertices: [B, N, 3]. Returns [B, N, 4].
 
     Raises ValueError for other shapes.
@@ -77,7 +78,7 @@ def _matrices(rows):
     return tf.stack([tf.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def homogeneous(top):
+def homogeneous(top: tf.Tensor) -> tf.Tensor:
     """Affine maps [B, 3, 4] -> [B, 4, 4] with the last row 0 0 0 1."""
     bottom = tf.zeros_like(top[:, :1, :]) + tf.constant([0.0, 0.0, 0.0, 1.0])
     return tf.concat([top, bottom], axis=1)

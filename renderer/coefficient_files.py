@@ -8,6 +8,7 @@ import os
 import struct
 import zipfile
 import zlib
+from typing import Dict, Optional
 
 import numpy as np
 
@@ -30,17 +31,17 @@ LARGEST = 1 << 24           # bytes a compressed element may unpack to; coeffici
 class UnusableFile(UserError):
     """A coefficient file that cannot be used. `reason` says why without naming the file."""
 
-    def __init__(self, path, reason):
+    def __init__(self, path: str, reason: str) -> None:
         super().__init__(f'{path}: {reason}')
         self.reason = reason
 
 
-def read_reconstruction(path):
+def read_reconstruction(path: str) -> np.ndarray:
     """The reconstruction vector of a file: float32 [257], layout of renderer/factors.py. UnusableFile where none is."""
     return reconstruction_vector(read_arrays(path), path)
 
 
-def reconstruction_vector(arrays, path):
+def reconstruction_vector(arrays: Dict[str, Optional[np.ndarray]], path: str) -> np.ndarray:
     """The 257 numbers of a coefficient file, float32, from either layout of Deep3DFaceReconstruction.
 
     arrays: {'coeff': [257], [1, 257] or [257, 1]} (TensorFlow version, preprocess_data.py) or {'id', 'tex', 'exp',
@@ -59,7 +60,7 @@ def reconstruction_vector(arrays, path):
     return recon
 
 
-def numbers(arrays, name, count, path):
+def numbers(arrays: Dict[str, Optional[np.ndarray]], name: str, count: Optional[int], path: str) -> np.ndarray:
     """Array `name` of a file as flat float32. count: how many numbers it must have; None: any. Else UnusableFile."""
     values = np.asarray(arrays[name])
     if values.dtype.kind not in 'biuf':
@@ -74,7 +75,7 @@ def numbers(arrays, name, count, path):
     return values
 
 
-def read_arrays(path):
+def read_arrays(path: str) -> Dict[str, Optional[np.ndarray]]:
     """{name: array} of a .npz file, or of what is taken for a .mat file (MATLAB -v6 and -v7, scipy's savemat).
 
     None in place of an array of a .mat that holds no real numbers (text, cells, objects). UnusableFile: not readable.

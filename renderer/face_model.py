@@ -3,6 +3,7 @@ users download into `BFM_model_front_gan.mat` (paper section 3.2). NumPy and Sci
 """
 
 import os
+from typing import Dict
 
 import numpy as np
 import scipy.io
@@ -49,8 +50,9 @@ class FaceModel:
     region_triangles  [T, 3]    int32, triangles that are drawn; they index into `region`
     """
 
-    def __init__(self, mean_shape, mean_texture, shape_basis, texture_basis, triangles, vertex_triangles, landmarks,
-                 region, region_triangles):
+    def __init__(self, mean_shape: np.ndarray, mean_texture: np.ndarray, shape_basis: np.ndarray,
+                 texture_basis: np.ndarray, triangles: np.ndarray, vertex_triangles: np.ndarray,
+                 landmarks: np.ndarray, region: np.ndarray, region_triangles: np.ndarray) -> None:
         self.mean_shape = mean_shape
         self.mean_texture = mean_texture
         self.shape_basis = shape_basis
@@ -62,14 +64,14 @@ class FaceModel:
         self.region_triangles = region_triangles
 
     @property
-    def num_vertices(self):
+    def num_vertices(self) -> int:
         """N."""
         return len(self.mean_shape)
 
 
 # ------------------------------------------------------------------------------------------------ loading
 
-def load_face_model(folder=config.FACE_MODEL_DIR):
+def load_face_model(folder: str = config.FACE_MODEL_DIR) -> FaceModel:
     """The real face model -> FaceModel. The first call in a fresh installation converts the downloads in `folder`.
 
     Raises UserError: one message with every missing file, its source and its place; or the file that is broken.
@@ -80,7 +82,7 @@ def load_face_model(folder=config.FACE_MODEL_DIR):
     return load_face_model_file(path)
 
 
-def load_face_model_file(path):
+def load_face_model_file(path: str) -> FaceModel:
     """A face model file (`BFM_model_front_gan.mat` or another in its format) -> FaceModel, checked.
 
     Raises UserError naming the file, the array and what is wrong with it.
@@ -88,7 +90,7 @@ def load_face_model_file(path):
     return face_model_from_arrays(_load_mat(path, ARRAYS), path)
 
 
-def face_model_from_arrays(raw, path=MODEL_FILE):
+def face_model_from_arrays(raw: Dict[str, np.ndarray], path: str = MODEL_FILE) -> FaceModel:
     """The arrays of a face model file, {name: array} with indices from 1, -> FaceModel, checked; `path` for messages.
 
     Raises UserError naming the array and what is wrong with it.
@@ -112,7 +114,7 @@ def face_model_from_arrays(raw, path=MODEL_FILE):
         region_triangles=_indices(path, 'gan_tl', raw, (-1, 3), len(region)))
 
 
-def load_landmarks_3d(path):
+def load_landmarks_3d(path: str) -> np.ndarray:
     """A template of the 68 standard landmarks (`similarity_Lm3D_all.mat`, array `lm`) -> [68, 3] float32.
 
     x right, y up, z towards the camera. Raises UserError.

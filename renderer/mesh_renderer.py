@@ -1,15 +1,18 @@
 """Differentiable mesh renderer with Phong shading, API and numbers of tf_mesh_renderer (Genova et al. 2018)."""
 
+from typing import Any, Optional
+
 from dnnlib.tflib.compat import tf
 from renderer import camera_utils, rasterize_triangles
 
 BACKGROUND = -1.0       # of every interpolated attribute; it enters the specular term, see phong_shader
 
 
-def mesh_renderer(vertices, triangles, normals, diffuse_colors, camera_position, camera_lookat, camera_up,
-                  light_positions, light_intensities, image_width, image_height, specular_colors=None,
-                  shininess_coefficients=None, ambient_color=None, fov_y=40.0, near_clip=0.01, far_clip=50.0,
-                  impl=None):
+def mesh_renderer(vertices: Any, triangles: Any, normals: Any, diffuse_colors: Any, camera_position: Any,
+                  camera_lookat: Any, camera_up: Any, light_positions: Any, light_intensities: Any, image_width: int,
+                  image_height: int, specular_colors: Any = None, shininess_coefficients: Any = None,
+                  ambient_color: Any = None, fov_y: Any = 40.0, near_clip: Any = 0.01, far_clip: Any = 50.0,
+                  impl: Optional[str] = None) -> tf.Tensor:
     """Renders a batch of meshes with per-vertex colours, point lights and ambient light.
 
     vertices: [B, N, 3] world space. triangles: [T, 3] int32, or [B, T, 3]. normals: [B, N, 3]. diffuse_colors:
@@ -67,8 +70,10 @@ def _shade(pixels, alphas, camera_position, light_positions, light_intensities, 
                         pixels[..., 6:9], camera_position, specular, shininess, ambient_color)
 
 
-def phong_shader(normals, alphas, pixel_positions, light_positions, light_intensities, diffuse_colors=None,
-                 camera_position=None, specular_colors=None, shininess_coefficients=None, ambient_color=None):
+def phong_shader(normals: tf.Tensor, alphas: tf.Tensor, pixel_positions: tf.Tensor, light_positions: tf.Tensor,
+                 light_intensities: tf.Tensor, diffuse_colors: Optional[tf.Tensor] = None,
+                 camera_position: Optional[tf.Tensor] = None, specular_colors: Optional[tf.Tensor] = None,
+                 shininess_coefficients: Any = None, ambient_color: Optional[tf.Tensor] = None) -> tf.Tensor:
     """Phong shading of interpolated pixels, rows from the bottom; the only place that flips pictures.
 
     normals: [B, H, W, 3] unit. alphas: [B, H, W]. pixel_positions: [B, H, W, 3] world space. light_positions,
@@ -108,7 +113,7 @@ def phong_shader(normals, alphas, pixel_positions, light_positions, light_intens
     return tf.reverse(tf.concat([rgb, alphas[..., None]], axis=3), axis=[1])
 
 
-def tone_mapper(image, gamma):
+def tone_mapper(image: Any, gamma: float) -> tf.Tensor:
     """Gamma correction that makes bright pictures viewable: image^gamma / its largest value, per picture, in 0..1.
 
     image: [B, H, W, C] float32 >= 0 (less counts as 0). gamma: scalar > 0. Returns [B, H, W, C]; a black picture

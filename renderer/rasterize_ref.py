@@ -1,8 +1,10 @@
-"""The C++ ops of renderer/kernels again in NumPy: slow, clear, and equal to them (Genova et al. 2018).
+"""The rasteriser of renderer/kernels again in NumPy: slow, clear, and equal to it (Genova et al. 2018).
 
 One picture at a time, row 0 at the bottom. Float32 where the op rounds to float32, Python integers in its 16.16 fixed
 point: the forward results are the same bits. Gradients are taken in float64.
 """
+
+from typing import Tuple
 
 import numpy as np
 
@@ -40,7 +42,8 @@ def _covered(column, row, fx, fy):
     return inside_box and (all(e >= 0 for e in edges) or all(e <= 0 for e in edges))
 
 
-def rasterize(vertices, triangles, image_width, image_height):
+def rasterize(vertices: np.ndarray, triangles: np.ndarray, image_width: int,
+              image_height: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw one mesh; see rasterize_triangles.rasterize for arguments and results.
 
     vertices: [N, 3] float32. triangles: [T, 3]. Returns barycentric [H, W, 3] float32, triangle_ids [H, W] int32 and
@@ -83,7 +86,8 @@ def _fragments(x, y, z, width, height):
                     yield row, column, (b0, b1, b2), depth
 
 
-def rasterize_gradient(vertices, triangles, barycentric, triangle_ids, df_dbarycentric):
+def rasterize_gradient(vertices: np.ndarray, triangles: np.ndarray, barycentric: np.ndarray,
+                       triangle_ids: np.ndarray, df_dbarycentric: np.ndarray) -> np.ndarray:
     """Gradient with respect to the vertices [N, 3] at fixed coverage, of one mesh: x and y only, z gets 0."""
     df_dvertices = np.zeros(np.shape(vertices), np.float64)
     for row, column in np.argwhere(barycentric.sum(-1) >= MIN_BARYCENTRIC_SUM):
@@ -98,9 +102,5 @@ def rasterize_gradient(vertices, triangles, barycentric, triangle_ids, df_dbaryc
         # Moving vertex k changes the weights as if the pixel moved the other way, b_k times as far.
         np.add.at(df_dvertices[:, 0], corners, -barycentric[row, column] * (df @ slope_x))
         np.add.at(df_dvertices[:, 1], corners, -barycentric[row, column] * (df @ slope_y))
-    return _float32(df_dvertices)
-
-
-def _float32(values):
     limit = np.finfo(np.float32).max
-    return np.clip(values, -limit, limit).astype(np.float32)
+    return np.clip(df_dvertices, -limit, limit).astype(np.float32)

@@ -156,6 +156,14 @@ def test_importing_builds_nothing(tmp_path):
     assert not (tmp_path / 'cache').exists()
 
 
+def test_cache_of_a_user_without_home(monkeypatch):
+    """Nobody knows the home where HOME is unset and the user has no name: no folder called ~ then."""
+    monkeypatch.setattr(os.path, 'expanduser', lambda path: path)
+    assert config._user_cache('NO_SUCH_VARIABLE', 'ops') == os.path.join(config.ROOT, 'cache', 'ops')
+    monkeypatch.setattr(os.path, 'expanduser', lambda path: path.replace('~', '/home/someone'))
+    assert config._user_cache('NO_SUCH_VARIABLE', 'ops') == '/home/someone/.cache/discofacegan/ops'
+
+
 def test_every_default_compiler_is_tried(project, monkeypatch):
     monkeypatch.delenv('CXX')
     monkeypatch.setattr(shutil, 'which', lambda name: name if name == 'clang++' else None)

@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from types import ModuleType
+from typing import List, Sequence
 
 import config
 from dnnlib.tflib.compat import tf
@@ -31,7 +33,7 @@ FLAGS = ('-O3', '-ffp-contract=off', '-fno-math-errno', '-fPIC', '-shared', '-w'
 _libraries = {}     # {name and sources: loaded module}
 
 
-def get_library(name, sources):
+def get_library(name: str, sources: Sequence[str]) -> ModuleType:
     """The Python module of the op library built from `sources`; builds it when no cached file fits.
 
     name: of the cached file. sources: paths of .cc files; every .h file beside them counts as a source of the key.
@@ -43,7 +45,7 @@ def get_library(name, sources):
     return _libraries[name, sources]
 
 
-def library_path(name, sources):
+def library_path(name: str, sources: Sequence[str]) -> str:
     """Path of the compiled library in the cache, built if it is not there yet; it is not loaded."""
     compiler = find_compiler()
     command = compile_command(compiler, sources)
@@ -58,7 +60,7 @@ def library_path(name, sources):
     return path
 
 
-def find_compiler():
+def find_compiler() -> List[str]:
     """The C++ compiler as a list of words: environment variable CXX if set, else the first of COMPILERS found."""
     named = shlex.split(os.environ.get('CXX', ''))
     for words in [named] if named else [[compiler] for compiler in COMPILERS]:
@@ -70,7 +72,7 @@ def find_compiler():
                     '--install) or name it in the environment variable CXX')
 
 
-def compile_command(compiler, sources):
+def compile_command(compiler: Sequence[str], sources: Sequence[str]) -> List[str]:
     """The whole command as a list of words, without the output file."""
     flags = tf.sysconfig.get_compile_flags()
     if not any('-std=' in flag for flag in flags):
@@ -78,7 +80,7 @@ def compile_command(compiler, sources):
     return list(compiler) + list(FLAGS) + flags + list(sources) + tf.sysconfig.get_link_flags()
 
 
-def cache_key(compiler, command, sources):
+def cache_key(compiler: Sequence[str], command: Sequence[str], sources: Sequence[str]) -> str:
     """Hash of everything that changes the binary: sources, headers, command, versions of TensorFlow and compiler."""
     key = hashlib.sha256()
     headers = [header for source in sources for header in glob.glob(os.path.join(os.path.dirname(source), '*.h'))]
