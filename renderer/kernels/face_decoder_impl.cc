@@ -57,28 +57,26 @@ INLINE Vector UnitGradient(const Vector& v, const Vector& df) {
   return (df - unit * along) * scale;
 }
 
-// Vertex `at` of the group's faces, from or to an array [batch, count, 3].
+// A vertex of the group's faces, from or to an array [batch, count, 3] whose first face has it at `at`.
 struct Faces {
-  int64_t stride;
   int lanes;
+  int64_t offsets[kLanes];  // Of each lane's face; lanes without a face show the first.
 
   Faces(int64_t batch, int64_t count, int64_t face)
-      : stride(3 * count), lanes(static_cast<int>(std::min<int64_t>(kLanes, batch - face))) {}
-
-  INLINE Vector Load(const float* at) const {
-    Vector out = {};
-    for (int i = 0; i < lanes; ++i) {
-      out.x[i] = at[i * stride];
-      out.y[i] = at[i * stride + 1];
-      out.z[i] = at[i * stride + 2];
-    }
-    return out;
+      : lanes(static_cast<int>(std::min<int64_t>(kLanes, batch - face))) {
+    for (int i = 0; i < kLanes; ++i) offsets[i] = i < lanes ? 3 * count * i : 0;
   }
+
+  INLINE Lanes LoadOne(const float* at) const {
+    return Lanes{at[offsets[0]], at[offsets[1]], at[offsets[2]], at[offsets[3]]};
+  }
+  INLINE Vector Load(const float* at) const { return {LoadOne(at), LoadOne(at + 1), LoadOne(at + 2)}; }
   INLINE void Store(const Vector& v, float* at) const {
-    for (int i = 0; i < lanes; ++i) {
-      at[i * stride] = v.x[i];
-      at[i * stride + 1] = v.y[i];
-      at[i * stride + 2] = v.z[i];
+    for (int i = 0; i < kLanes; ++i) {
+      if (i >= lanes) return;
+      at[offsets[i]] = v.x[i];
+      at[offsets[i] + 1] = v.y[i];
+      at[offsets[i] + 2] = v.z[i];
     }
   }
 };

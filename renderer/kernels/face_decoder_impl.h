@@ -34,7 +34,7 @@ void LinearBlocksGradient(const Linear& linear, const float* df_dvalues, int64_t
 
 // ---- shading: normals and light
 
-constexpr int kLanes = 4;  // Faces side by side, a group; lanes without a face hold 0.
+constexpr int kLanes = 4;  // Faces side by side, a group; lanes without a face are not stored.
 
 typedef float Lanes __attribute__((vector_size(4 * kLanes)));
 
