@@ -39,8 +39,8 @@ class FaceDecoder:
     """Decodes some vertices of a FaceModel, and touches only these and what their normals need.
 
     model: FaceModel. vertices: their numbers, [n]; default the drawn region, so that triangles are
-    `model.region_triangles`. impl: see implementations.implementation. Arrays of the model become constants of the graph, once per
-    graph and device.
+    `model.region_triangles`. impl: see implementations.implementation. Arrays of the model become
+    constants of the graph, once per graph and device.
     """
 
     def __init__(self, model: FaceModel, vertices: Optional[np.ndarray] = None, impl: Optional[str] = None) -> None:

@@ -18,8 +18,7 @@ namespace {
 
 constexpr float kMinSquare = 1e-12f;  // Vectors with a smaller square are not stretched to length 1.
 constexpr int kSideFaces = 4;         // Faces that share one reading of a block.
-constexpr int kTileBlocks = 16;       // Blocks whose columns are summed in registers.
-constexpr int kTileRows = kTileBlocks * kBlockRows;
+constexpr int kTileColumns = 80;      // Of a gradient: their sums stay in the nearest cache.
 constexpr int64_t kChunkVertices = 1024;  // Sums over vertices are made by chunks, then over chunks in float64.
 
 typedef float Run __attribute__((vector_size(32)));  // Half a block's share of a column.
@@ -115,6 +114,93 @@ INLINE Vector CrossOf(const Mesh& mesh, const Vector* shape, int64_t triangle) {
   return Cross(shape[v[0]] - shape[v[1]], shape[v[1]] - shape[v[2]]);
 }
 
+// Columns [begin, end) of the gradient of the faces that start with `face`, the share of blocks [first, last).
+INLINE void AddColumns(const Linear& linear, int64_t face, const float* df_dvalues, int64_t begin, int64_t end,
+                       int64_t first, int64_t last, float* sums) {
+  const int faces = static_cast<int>(std::min<int64_t>(kSideFaces, linear.batch - face));
+  Run runs[kTileColumns][kSideFaces] = {};
+  float df[kSideFaces][kBlockRows] = {};
+  for (int64_t block = first; block < last; ++block) {
+    const int64_t row = block * kBlockRows, count = std::min<int64_t>(kBlockRows, linear.rows - row);
+    for (int f = 0; f < faces; ++f) {
+      std::memcpy(df[f], df_dvalues + (face + f) * linear.rows + row, count * sizeof(float));
+      std::fill(df[f] + count, df[f] + kBlockRows, 0.0f);
+    }
+    const float* line = linear.basis + (block * linear.columns + begin) * kBlockRows;
+    for (int64_t k = 0; k < end - begin; ++k, line += kBlockRows) {
+      const Run weights[2] = {LoadRun(line), LoadRun(line + kBlockRows / 2)};
+      for (int f = 0; f < kSideFaces; ++f) {
+        runs[k][f] += weights[0] * LoadRun(df[f]) + weights[1] * LoadRun(df[f] + kBlockRows / 2);
+      }
+    }
+  }
+  for (int f = 0; f < faces; ++f) {
+    for (int64_t k = begin; k < end; ++k) {
+      float sum = 0.0f;
+      for (int i = 0; i < kBlockRows / 2; ++i) sum += runs[k - begin][f][i];
+      sums[(face + f) * linear.columns + k] = sum;
+    }
+  }
+}
+
+// Gradients of normals and colors -> of texture, light and the normals of triangles, which are added to.
+void VerticesGradient(const Mesh& mesh, int64_t batch, int64_t face, const float* texture, const Light& light,
+                      const ShadeGradient& gradient, const GroupRows& rows) {
+  const Faces lit(batch, mesh.lit, face);
+  double totals[3][kMonomials][kLanes] = {};
+  for (int64_t start = 0; start < mesh.lit; start += kChunkVertices) {
+    Lanes sums[3][kMonomials] = {};
+    for (int64_t i = start; i < std::min(start + kChunkVertices, mesh.lit); ++i) {
+      const int64_t at = 3 * (face * mesh.lit + i);
+      const Vector sum = SumAround(mesh, rows.triangle_normals, i), normal = Unit(sum);
+      const Vector skin = lit.Load(texture + at), df_dcolor = lit.Load(gradient.df_dcolors + at);
+      const Lanes df_dlight[3] = {skin.x * df_dcolor.x, skin.y * df_dcolor.y, skin.z * df_dcolor.z};
+      Lanes monomials[kMonomials];
+      Monomials(normal, monomials);
+      lit.Store({df_dcolor.x * LightOf(light.weights[0], monomials),
+                 df_dcolor.y * LightOf(light.weights[1], monomials),
+                 df_dcolor.z * LightOf(light.weights[2], monomials)}, gradient.df_dtexture + at);
+      Vector df = lit.Load(gradient.df_dnormals + at);
+      for (int c = 0; c < 3; ++c) {
+        df = df + LightGradient(light.weights[c], normal) * df_dlight[c];
+        for (int k = 0; k < kMonomials; ++k) sums[c][k] += df_dlight[c] * monomials[k];
+      }
+      const Vector df_dsum = UnitGradient(sum, df);
+      for (int64_t k = 0; k < mesh.around_width; ++k) {
+        Vector* const to = rows.df_dtriangle_normals + mesh.around[i * mesh.around_width + k];
+        *to = *to + df_dsum;
+      }
+    }
+    for (int c = 0; c < 3; ++c) {
+      for (int k = 0; k < kMonomials; ++k) {
+        for (int lane = 0; lane < kLanes; ++lane) totals[c][k][lane] += sums[c][k][lane];
+      }
+    }
+  }
+  for (int lane = 0; lane < lit.lanes; ++lane) {
+    for (int c = 0; c < 3; ++c) {
+      float* const out = gradient.df_dlight + 16 * (3 * (face + lane) + c);
+      int k = 0;
+      for (int i = 0; i < 4; ++i) {
+        for (int j = i; j < 4; ++j) out[4 * i + j] = out[4 * j + i] = static_cast<float>(totals[c][k++][lane]);
+      }
+    }
+  }
+}
+
+// Gradients of the normals of triangles -> of their corners, which are added to.
+void TrianglesGradient(const Mesh& mesh, const GroupRows& rows) {
+  for (int64_t t = 0; t < mesh.triangles - 1; ++t) {
+    const int32_t* const v = mesh.corners + 3 * t;
+    const Vector a = rows.shape[v[0]] - rows.shape[v[1]], b = rows.shape[v[1]] - rows.shape[v[2]];
+    const Vector df_dcross = UnitGradient(Cross(a, b), rows.df_dtriangle_normals[t]);
+    const Vector of_a = Cross(b, df_dcross), of_b = Cross(df_dcross, a);
+    rows.df_dshape[v[0]] = rows.df_dshape[v[0]] + of_a;
+    rows.df_dshape[v[1]] = rows.df_dshape[v[1]] + (of_b - of_a);
+    rows.df_dshape[v[2]] = rows.df_dshape[v[2]] - of_b;
+  }
+}
+
 }  // namespace
 
 FOR_EACH_PROCESSOR
@@ -144,30 +230,10 @@ void LinearBlocks(const Linear& linear, const float* coefficients, int64_t first
 
 FOR_EACH_PROCESSOR
 void LinearBlocksGradient(const Linear& linear, const float* df_dvalues, int64_t first, int64_t last, float* sums) {
-  std::fill(sums, sums + linear.batch * linear.columns, 0.0f);
   for (int64_t face = 0; face < linear.batch; face += kSideFaces) {
-    for (int64_t tile = first; tile < last; tile += kTileBlocks) {
-      const int blocks = static_cast<int>(std::min<int64_t>(kTileBlocks, last - tile));
-      const int64_t row = tile * kBlockRows, count = std::min<int64_t>(blocks * kBlockRows, linear.rows - row);
-      float df[kSideFaces][kTileRows] = {};
-      for (int f = 0; f < kSideFaces && face + f < linear.batch; ++f) {
-        std::memcpy(df[f], df_dvalues + (face + f) * linear.rows + row, count * sizeof(float));
-      }
-      for (int64_t k = 0; k < linear.columns; ++k) {
-        Run runs[kSideFaces] = {};
-        for (int b = 0; b < blocks; ++b) {
-          const float* const line = linear.basis + ((tile + b) * linear.columns + k) * kBlockRows;
-          const Run weights[2] = {LoadRun(line), LoadRun(line + kBlockRows / 2)};
-          for (int f = 0; f < kSideFaces; ++f) {
-            const float* const at = df[f] + b * kBlockRows;
-            runs[f] += weights[0] * LoadRun(at) + weights[1] * LoadRun(at + kBlockRows / 2);
-          }
-        }
-        for (int f = 0; f < kSideFaces && face + f < linear.batch; ++f) {
-          float* const sum = sums + (face + f) * linear.columns + k;
-          for (int i = 0; i < kBlockRows / 2; ++i) *sum += runs[f][i];
-        }
-      }
+    for (int64_t begin = 0; begin < linear.columns; begin += kTileColumns) {
+      const int64_t end = std::min<int64_t>(begin + kTileColumns, linear.columns);
+      AddColumns(linear, face, df_dvalues, begin, end, first, last, sums);
     }
   }
 }
@@ -219,59 +285,8 @@ void ShadeGroupGradient(const Mesh& mesh, int64_t batch, int64_t face, const flo
   TriangleNormals(mesh, rows.shape, 0, mesh.triangles, rows.triangle_normals);
   std::fill(rows.df_dtriangle_normals, rows.df_dtriangle_normals + mesh.triangles, Vector{});
   std::fill(rows.df_dshape, rows.df_dshape + mesh.vertices, Vector{});
-
-  // Colours and normals -> texture, light and the normals of triangles.
-  const Faces lit(batch, mesh.lit, face);
-  double totals[3][kMonomials][kLanes] = {};
-  for (int64_t start = 0; start < mesh.lit; start += kChunkVertices) {
-    Lanes sums[3][kMonomials] = {};
-    for (int64_t i = start; i < std::min(start + kChunkVertices, mesh.lit); ++i) {
-      const int64_t at = 3 * (face * mesh.lit + i);
-      const Vector sum = SumAround(mesh, rows.triangle_normals, i), normal = Unit(sum);
-      const Vector skin = lit.Load(texture + at), df_dcolor = lit.Load(gradient.df_dcolors + at);
-      const Lanes df_dlight[3] = {skin.x * df_dcolor.x, skin.y * df_dcolor.y, skin.z * df_dcolor.z};
-      Lanes monomials[kMonomials];
-      Monomials(normal, monomials);
-      lit.Store({df_dcolor.x * LightOf(packed.weights[0], monomials),
-                 df_dcolor.y * LightOf(packed.weights[1], monomials),
-                 df_dcolor.z * LightOf(packed.weights[2], monomials)}, gradient.df_dtexture + at);
-      Vector df = lit.Load(gradient.df_dnormals + at);
-      for (int c = 0; c < 3; ++c) {
-        df = df + LightGradient(packed.weights[c], normal) * df_dlight[c];
-        for (int k = 0; k < kMonomials; ++k) sums[c][k] += df_dlight[c] * monomials[k];
-      }
-      const Vector df_dsum = UnitGradient(sum, df);
-      for (int64_t k = 0; k < mesh.around_width; ++k) {
-        Vector* const to = rows.df_dtriangle_normals + mesh.around[i * mesh.around_width + k];
-        *to = *to + df_dsum;
-      }
-    }
-    for (int c = 0; c < 3; ++c) {
-      for (int k = 0; k < kMonomials; ++k) {
-        for (int lane = 0; lane < kLanes; ++lane) totals[c][k][lane] += sums[c][k][lane];
-      }
-    }
-  }
-  for (int lane = 0; lane < lit.lanes; ++lane) {
-    for (int c = 0; c < 3; ++c) {
-      float* const out = gradient.df_dlight + 16 * (3 * (face + lane) + c);
-      int k = 0;
-      for (int i = 0; i < 4; ++i) {
-        for (int j = i; j < 4; ++j) out[4 * i + j] = out[4 * j + i] = static_cast<float>(totals[c][k++][lane]);
-      }
-    }
-  }
-
-  // Normals of triangles -> their corners.
-  for (int64_t t = 0; t < mesh.triangles - 1; ++t) {
-    const int32_t* const v = mesh.corners + 3 * t;
-    const Vector a = rows.shape[v[0]] - rows.shape[v[1]], b = rows.shape[v[1]] - rows.shape[v[2]];
-    const Vector df_dcross = UnitGradient(Cross(a, b), rows.df_dtriangle_normals[t]);
-    const Vector of_a = Cross(b, df_dcross), of_b = Cross(df_dcross, a);
-    rows.df_dshape[v[0]] = rows.df_dshape[v[0]] + of_a;
-    rows.df_dshape[v[1]] = rows.df_dshape[v[1]] + (of_b - of_a);
-    rows.df_dshape[v[2]] = rows.df_dshape[v[2]] - of_b;
-  }
+  VerticesGradient(mesh, batch, face, texture, packed, gradient, rows);
+  TrianglesGradient(mesh, rows);
   const Faces whole(batch, mesh.vertices, face);
   for (int64_t i = 0; i < mesh.vertices; ++i) {
     whole.Store(rows.df_dshape[i], gradient.df_dshape + 3 * (face * mesh.vertices + i));
