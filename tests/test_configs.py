@@ -77,6 +77,14 @@ def test_mistakes_are_named(tmp_path, content, message):
         configs.load(str(path))
 
 
+def test_accumulated_minibatches_divide_evenly():
+    for name in configs.CONFIGS:
+        for devices, runs in ((1, 3), (4, 8)):
+            plan = configs.schedule_of(EasyDict(configs.load(name), accumulate=runs), devices)
+            totals = [plan.minibatch_base] + list(plan.minibatch_dict.values())
+            assert all(total % (devices * runs) == 0 < total for total in totals)
+
+
 def test_endlessly_nested_file(tmp_path):
     path = tmp_path / 'deep.json'
     path.write_text('[' * 100000)

@@ -94,6 +94,27 @@ def test_plain_descent(tf_session):
     assert list(towers.optimizer.state_variables()) == ['overflow_count', 'overflow_streak']
 
 
+def test_gradients_of_several_runs_make_one_step(two_cpus):
+    """Also after one that was left out because of them: what was kept is forgotten with every step."""
+    towers = _build(method='sgd')
+    keep, op = towers.optimizer.accumulate(3), towers.optimizer.apply()
+    _start(two_cpus, towers)
+    x = {name: value.astype(np.float64) for name, value in START.items()}
+    for turn in range(3):
+        parts = _steps(3, seed=turn)
+        broken = [(np.full([2, 3], np.nan), parts[0][1])] + parts[1:]
+        for given in ([broken] if turn == 1 else []) + [parts]:
+            for part in given[:2]:
+                two_cpus.run(keep, _feed(towers, part))
+            two_cpus.run(op, _feed(towers, given[2]))
+        x['a'] -= 0.01 * np.mean([slope.mean(axis=0) for slope, _ in parts], axis=0)
+        x['b'] *= 1 - 0.02 * np.mean([curvature.mean() for _, curvature in parts])
+        for variables in two_cpus.run(towers.variables):
+            assert_close(variables['a'], np.float32(x['a']), rtol=1e-5)
+            assert_close(variables['b'], np.float32(x['b']), rtol=1e-5)
+    assert two_cpus.run(towers.optimizer.overflow_count) == 1
+
+
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
 def test_step_is_left_out_on_all_devices(two_cpus, bad):
     towers = _build()

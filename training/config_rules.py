@@ -60,7 +60,8 @@ RULES = dict(
     average_kimg=_number(1e-6), total_kimg=_number(0), stage2_kimg=_number(0), initial_resolution=_SIZE,
     training_kimg=_by_resolution(_number(0), or_one=True), transition_kimg=_by_resolution(_number(0), or_one=True),
     learning_rate=_number(0, 1), learning_rate_dict=_by_resolution(_number(0, 1)), minibatch=_or_none(_whole(1)),
-    tick_kimg=_number(1e-6), tick_kimg_dict=_by_resolution(_number(1e-6)), snapshot_ticks=_whole(1),
+    accumulate=_whole(1, 1000), tick_kimg=_number(1e-6), tick_kimg_dict=_by_resolution(_number(1e-6)),
+    snapshot_ticks=_whole(1),
     grid=_or_none(_list(_whole(1, 256), (2,), '[columns, rows], whole numbers from 1 to 256')),
     l1_resolution=_number(0), full_resolution=_number(0), w_l1=_number(0), w_l1_above=_number(0), r1_gamma=_number(0),
     r1_interval=_whole(1, 1000))

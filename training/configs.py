@@ -29,6 +29,7 @@ FFHQ256 = dict(
     learning_rate=_RELEASED.learning_rate,          # where learning_rate_dict has nothing for the active resolution
     learning_rate_dict=_RELEASED.learning_rate_dict,
     minibatch=None,                 # of all devices together, rounded up to their multiple; None: the released table
+    accumulate=1,                   # session runs that share a minibatch, one after the other, where memory is small
     tick_kimg=_RELEASED.tick_kimg,  # between two lines of the log, where tick_kimg_dict has nothing
     tick_kimg_dict=_RELEASED.tick_kimg_dict,
     snapshot_ticks=10,              # between two network snapshots
@@ -41,7 +42,7 @@ FFHQ256 = dict(
     r1_gamma=10.0,                  # R1 penalty times half of this
     r1_interval=1,                  # only every so many steps of D have the penalty, with so many times the weight
 )
-NEWER = ('r1_interval',)            # entries that runs of earlier versions lack
+NEWER = ('accumulate', 'r1_interval')   # entries that runs of earlier versions lack
 
 # The small synthetic world, some seven hours on two cores with --precision bfloat16.
 DEMO64 = dict(
@@ -117,9 +118,9 @@ def from_options(stored):
 
 def schedule_of(config, num_devices):
     """Its schedule.Schedule for so many devices of all hosts together."""
-    base, table = schedule.minibatches(num_devices)
-    if config.minibatch is not None:
-        base, table = -(-config.minibatch // num_devices) * num_devices, {}
+    base, table = schedule.minibatches(num_devices) if config.minibatch is None else (config.minibatch, {})
+    share = num_devices * config.accumulate
+    base, table = -(-base // share) * share, {size: -(-total // share) * share for size, total in table.items()}
     return schedule.Schedule(
         resolution=config.resolution, initial_resolution=config.initial_resolution,
         training_kimg=config.training_kimg, transition_kimg=config.transition_kimg,

@@ -89,10 +89,11 @@ class TrainingGraph:
     def step_D(self, feed):
         """A step of the discriminator, then of Gs -> {TensorBoard name: number}.
 
-        feed: {lod, minibatch (of a device), nimg, seed, learning_rate}. UserError when the gradients of many steps in
-        a row are not finite.
+        feed: {lod, minibatch, nimg, seed, learning_rate}; minibatch: images of a device in one of the session runs
+        that make a step, config.accumulate. UserError when the gradients of many steps in a row are not finite.
         """
-        config, together = self.context.config, feed['minibatch'] * self._cluster.num_replicas
+        config = self.context.config
+        together = feed['minibatch'] * self._cluster.num_replicas * config.accumulate
         return self._run('TrainD', self._D_steps[objectives.has_r1(config, feed['nimg'], together)], feed)
 
     def step_G(self, feed):
@@ -105,8 +106,14 @@ class TrainingGraph:
         """They forget what they have learned of the gradients."""
         tfutil.run(self._forget)
 
-    def _run(self, name, step, feed):
-        return run_step(name, step, {self._placeholders[key]: value for key, value in feed.items()})
+    def _run(self, name, steps, feed):
+        """All session runs of a step -> means of their terms."""
+        keep, last = steps
+        feed, found = dict(feed), []
+        for step in [keep] * (self.context.config.accumulate - 1) + [last]:
+            found.append(run_step(name, step, {self._placeholders[key]: value for key, value in feed.items()}))
+            feed['nimg'] += feed['minibatch'] * self._cluster.num_replicas      # other latents in each
+        return {term: np.mean([values[term] for values in found]) for term in found[-1]}
 
     def _build_D_step(self, r1):
         """The discriminator's step, together with the update of Gs."""
@@ -116,11 +123,11 @@ class TrainingGraph:
             return objectives.discriminator_step(self.context, G, D, self.inputs, self._reals[i * each:(i + 1) * each],
                                                  device=self._cluster.first_replica + i, r1=r1)
 
-        step = self._build_step('D', objective, trained=1)
-        total = tf.cast(each * self._cluster.num_replicas, tf.float32)
+        keep, step = self._build_step('D', objective, trained=1)
+        total = tf.cast(each * self._cluster.num_replicas * self.context.config.accumulate, tf.float32)
         with tf.device(self._cluster.devices[0]), tf.control_dependencies([step['op']]):    # which sets G's lod
             beta = tf.pow(0.5, total / (self.context.config.average_kimg * 1000))
-            return dict(step, op=self.Gs.setup_as_moving_average_of(self.G, beta))
+            return keep, dict(step, op=self.Gs.setup_as_moving_average_of(self.G, beta))
 
     def _build_G_step(self, full):
         """The generator's step. full: with the full imitative terms instead of L1."""
@@ -130,8 +137,9 @@ class TrainingGraph:
         return self._build_step('G', objective, trained=0)
 
     def _build_step(self, name, objective, trained):
-        """What `run_step` runs: all devices compute gradients, then all make the same step with their mean.
+        """All devices compute gradients, then all make the same step with their mean: two steps for `run_step`.
 
+        The first only keeps the gradients for the second (config.accumulate - 1 runs of it come before that).
         objective(i, G, D) -> (loss, terms) on device i. trained: 0 for G, 1 for D.
         """
         optimizer, devices, towers = self._optimizers[name], self._cluster.devices, []
@@ -140,12 +148,15 @@ class TrainingGraph:
                 loss, terms = objective(i, *copy)
                 optimizer.register(loss, copy[trained].trainables)
                 towers.append(OrderedDict(terms, **{'Loss/' + name: loss}))
+        runs = self.context.config.accumulate
+        keep = optimizer.accumulate(runs) if runs > 1 else None
         train = optimizer.apply(self._cluster.all_reduce)
         with tf.device(devices[0]):
             values = OrderedDict((term, tf.add_n([tower[term] for tower in towers]) / len(towers))
                                  for term in towers[0])
             with tf.control_dependencies([train]):
-                return dict(op=train, values=values, left_out=optimizer.overflow_streak.read_value())
+                left_out = optimizer.overflow_streak.read_value()
+        return dict(op=keep, values=values), dict(op=train, values=values, left_out=left_out)
 
     # ---- values
 
@@ -184,11 +195,11 @@ class TrainingGraph:
 def run_step(name, step, feed):
     """Make a step of `name`'s optimizer -> {TensorBoard name: number}.
 
-    step: {op, values: {TensorBoard name: scalar}, left_out: steps left out in a row, after this one}.
+    step: {op, values: {TensorBoard name: scalar}, left_out: steps left out in a row, after this one; or absent}.
     UserError when its gradients are not finite again and again.
     """
     found = tfutil.run(step, feed)
-    values, left_out = found['values'], found['left_out']
+    values, left_out = found['values'], found.get('left_out', 0)
     if left_out >= MOST_LEFT_OUT:
         raise UserError(f'the last {left_out} gradients of {name} were not finite, so training stands still; see '
                         'stats.jsonl when it began, lower the learning rate (--config), and --resume from the last '

@@ -111,7 +111,7 @@ def training_loop(
         while not done and not ended_by:
             began = time.monotonic()
             now = schedule.state_at(plan, progress.nimg)
-            each = now.minibatch // cluster.num_replicas
+            each = now.minibatch // (cluster.num_replicas * config.accumulate)
             active = [int(np.floor(now.lod)), int(np.ceil(now.lod))]
             if active != progress.active:
                 graph.reset_optimizers()

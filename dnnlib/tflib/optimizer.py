@@ -47,6 +47,8 @@ class Optimizer:
             else tf.train.GradientDescentOptimizer(learning_rate, name=name))
         self._copies: List[_Copy] = []
         self._registered: List[List[Any]] = []      # gradients by device
+        self._kept: List[List[Any]] = []            # variables by device, see `accumulate`
+        self._emptying = False
 
     # In the graph.
 
@@ -71,6 +73,24 @@ class Optimizer:
         self._registered.append(gradients)
         return gradients
 
+    def accumulate(self, runs: int) -> Any:
+        """An op that only keeps the gradients registered since the last `apply`; the next one steps with their mean.
+
+        runs: of the session for a step: `runs - 1` of the op returned here, then one of the step.
+        """
+        ops = []
+        for i, gradients in enumerate(self._registered):
+            variables = list(self._copies[i].variables.values())
+            with tf.device(variables[0].device):
+                if i == len(self._kept):
+                    with tf.control_dependencies(None):
+                        self._kept.append([tf.Variable(tf.zeros(v.shape), trainable=False, name=f'{self.name}/kept')
+                                           for v in variables])
+                ops += [tf.assign_add(kept, g / runs) for kept, g in zip(self._kept[i], gradients)]
+                self._registered[i] = [kept + g / runs for kept, g in zip(self._kept[i], gradients)]
+        self._emptying = True
+        return tf.group(*ops)
+
     def apply(self, all_reduce: Optional[AllReduce] = None) -> Any:
         """The op that makes one step with the losses registered since the last call.
 
@@ -84,7 +104,10 @@ class Optimizer:
         with tf.name_scope(self.name):
             means = (all_reduce or mean_of_towers)(self._registered)
             updates = [self._update(copy, list(mine)) for copy, mine in zip(self._copies, means)]
-        self._registered = []
+            if self._emptying:
+                with tf.control_dependencies(updates):
+                    updates = [tf.assign(v, tf.zeros(v.shape)) for kept in self._kept for v in kept]
+        self._registered, self._emptying = [], False
         return tf.group(*updates)
 
     def reset_state(self) -> Any:
