@@ -100,7 +100,7 @@ def check_weights(specs, names):
     if missing:
         lines = [f'weights of {len(missing)} perception network(s) are missing:']
         lines += [f'  {spec.weights}.index and .data-00000-of-00001: put them there; {spec.source}' for spec in missing]
-        raise UserError('\n'.join(lines))
+        raise UserError(*lines)
 
 
 class Experts:

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 import config
+from dnnlib.json_files import read_json, write_json
 from dnnlib.options import SEED, real, whole
 from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, UserError, atomic_path, run_main
 from renderer.factors import BY_NAME, FACTORS
@@ -98,19 +99,12 @@ def _folders(options):
                     epochs=os.path.normpath(os.path.join(factor, 'from_scratch')))
 
 
-def _write_json(path, content):
-    with atomic_path(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
-        file.write(json.dumps(content, indent=1) + '\n')
-
-
-def _read_json(path):
+def _facts(path):
     """Content of a JSON file of ours; {} when it is missing or unreadable."""
     try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
-    except (OSError, ValueError):
+        return read_json(path)
+    except UserError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _set_aside(folder):
@@ -197,7 +191,7 @@ def _resume(trainer, folders, options, settings):
         raise UserError(f'{prefix} has hidden layers of width {width}: go on with --width {width}, or start anew with '
                         '--no-resume')
     trainer.restore(prefix)
-    before = _read_json(os.path.join(folders.epochs, SETTINGS))
+    before = _facts(os.path.join(folders.epochs, SETTINGS))
     changed = [f'{key} {before[key]} -> {settings[key]}' for key in MUST_MATCH
                if key in before and before[key] != settings[key]]
     if changed:
@@ -299,7 +293,7 @@ def _publish(folders, epoch, result):
     source = os.path.join(folders.epochs, model.CHECKPOINT.format(epoch))
     target, note = os.path.join(folders.factor, model.RELEASED), os.path.join(folders.factor, RESULT)
     there = _index_hash(target)
-    if there is not None and there != _read_json(note).get('index_sha256'):
+    if there is not None and there != _facts(note).get('index_sha256'):
         print(f'warning: {target} holds weights of other origin and was left alone, so sampling goes on using them; '
               f'to use the new ones, move it away and copy {source}.* in its place', file=sys.stderr)
         return
@@ -308,7 +302,7 @@ def _publish(folders, epoch, result):
         os.remove(label_path)            # it speaks of the older weights
     checkpoints.copy(source, target)
     _pass_on_world(folders.epochs, folders.factor)
-    _write_json(note, dict(result, checkpoint=model.RELEASED, epoch=epoch, index_sha256=_index_hash(target)))
+    write_json(note, dict(result, checkpoint=model.RELEASED, epoch=epoch, index_sha256=_index_hash(target)))
     print(f'weights: {target}')
     if os.path.realpath(folders.weights) != os.path.realpath(config.VAE_WEIGHTS_DIR):
         print(f'sampling and training look in {config.VAE_WEIGHTS_DIR}; to use these weights copy them there or set '
@@ -367,7 +361,7 @@ def _run(options, folders, samples, held_out, num_skipped):
     settings = _settings(options, len(samples))
     first = _resume(trainer, folders, options, settings)
     _pass_on_world(folders.datapath, folders.epochs)
-    _write_json(os.path.join(folders.epochs, SETTINGS), settings)
+    write_json(os.path.join(folders.epochs, SETTINGS), settings)
     centre = samples.mean(axis=0, dtype=np.float64)
     reports = EasyDict(training=lambda: trainer.evaluate(samples, centre),
                        held_out=lambda: trainer.evaluate(held_out, centre) if options.val else None)
