@@ -141,4 +141,4 @@ def _short(value):
     """A setting for a message: digests shortened."""
     if isinstance(value, str) and len(value) == 64:
         return f'{value[:8]}...'
-    return 'unset' if value is None else json.dumps(value)
+    return 'unset' if value is None else json.dumps(value)[:200]

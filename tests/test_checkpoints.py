@@ -73,7 +73,7 @@ def test_mismatch_is_one_error_that_names_everything(tf_session, prefix):
     with pytest.raises(UserError) as caught:
         checkpoints.restore(prefix, wanted, scopes=['a'])
     message = str(caught.value)
-    assert 'missing: a/gone' in message and 'not expected: a/bias' in message and 'a/kernel [2, 3]' in message
+    assert "missing: 'a/gone'" in message and "not expected: 'a/bias'" in message and "'a/kernel' [2, 3]" in message
     assert '\n' not in message and prefix in message
     assert tf_session.run(wanted['step']) == 1      # nothing was changed
 
@@ -83,7 +83,7 @@ def test_names_beyond_the_scopes_are_ignored(tf_session, prefix):
 
 
 def test_read_of_an_unknown_name(prefix):
-    with pytest.raises(UserError, match='lacks nothing/like/it'):
+    with pytest.raises(UserError, match="lacks 'nothing/like/it'"):
         checkpoints.read(prefix, ['nothing/like/it'])
 
 

@@ -66,9 +66,9 @@ def test_module_of_a_function_may_be_named(tf_session):
 
 
 def test_unknown_options(net):
-    with pytest.raises(UserError, match=r"network 'other' \(tiny\): unknown option sise; it takes offset, pair, size"):
+    with pytest.raises(UserError, match=r"network 'other' .tiny.: unknown option 'sise'; it takes offset, pair, size"):
         Network('other', 'tiny', sise=3)
-    with pytest.raises(UserError, match='unknown option ofset'):
+    with pytest.raises(UserError, match="unknown option 'ofset'"):
         net.run(X, None, ofset=1)
 
 
@@ -235,7 +235,7 @@ def test_state_without_components_or_variables_keeps_start_values(net):
 def test_wrong_states(net):
     state = net.state()
     state.variables.append(('layer/gain', np.ones(2)))
-    with pytest.raises(UserError, match="network 'Tiny': stored variables layer/gain are unknown to tiny"):
+    with pytest.raises(UserError, match="network 'Tiny': stored variables 'layer/gain' are unknown to tiny"):
         Network.from_state(state)
     state = net.state()
     state.variables = [('layer/bias', np.ones([3]))]

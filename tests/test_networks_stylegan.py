@@ -289,8 +289,8 @@ def test_coefficient_scale(tf_session):
 
 
 @pytest.mark.parametrize('func, kwargs, message', [
-    ('G_style', dict(mapping_fmap=3), 'unknown option mapping_fmap'),
-    ('D_basic', dict(latent_size=3), 'unknown option latent_size'),
+    ('G_style', dict(mapping_fmap=3), "unknown option 'mapping_fmap'"),
+    ('D_basic', dict(latent_size=3), "unknown option 'latent_size'"),
     ('G_style', dict(resolution=48), 'resolution 48: expected a power of two'),
     ('G_style', dict(structure='circular'), 'structure'),
     ('G_style', dict(nonlinearity='tanh'), 'nonlinearity'),

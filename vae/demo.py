@@ -16,7 +16,7 @@ from tqdm import tqdm
 import config
 from dnnlib.json_files import read_json, write_json
 from dnnlib.options import SEED, real, whole
-from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, UserError, atomic_path, run_main
+from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, UserError, atomic_path, run_main, shown
 from renderer.factors import BY_NAME, FACTORS
 from vae import data
 from worlds import label
@@ -192,7 +192,7 @@ def _resume(trainer, folders, options, settings):
                         '--no-resume')
     trainer.restore(prefix)
     before = _facts(os.path.join(folders.epochs, SETTINGS))
-    changed = [f'{key} {before[key]} -> {settings[key]}' for key in MUST_MATCH
+    changed = [f'{key} {shown(before[key])} -> {settings[key]}' for key in MUST_MATCH
                if key in before and before[key] != settings[key]]
     if changed:
         print(f'warning: {prefix} was trained with other settings ({", ".join(changed)}): training goes on with the '

@@ -14,7 +14,7 @@ import numpy as np
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.tflib.pickles import NetworkState
-from dnnlib.util import EasyDict, UserError
+from dnnlib.util import EasyDict, UserError, listed
 
 STATE_VERSION = 3
 
@@ -78,7 +78,7 @@ def _check_options(name: str, builder: _Builder, options: Dict[str, Any]) -> Non
     known = set(builder.options).union(*(_builders[other].options for other in builder.family))
     unknown = sorted(set(options) - known)
     if unknown:
-        raise UserError(f'{name}: unknown option {", ".join(unknown)}; it takes {", ".join(sorted(known))}')
+        raise UserError(f'{name}: unknown option {listed(unknown)}; it takes {", ".join(sorted(known))}')
 
 
 def options_of(state: NetworkState) -> Dict[str, Any]:
@@ -98,7 +98,7 @@ def _check_components(name: str, builder: _Builder, options: Dict[str, Any], sta
                             f'{", ".join(f"{k} ({v})" for k, v in builder.components.items()) or "none"}')
         different = [k for k, v in state.static_kwargs.items() if k in options and _key(options[k]) != _key(v)]
         if different:
-            raise UserError(f'network {name!r}: its stored component {key} has other values of {", ".join(different)} '
+            raise UserError(f'network {name!r}: its stored component {key} has other values of {listed(different)} '
                             'than the network itself; the file is inconsistent')
 
 
@@ -349,7 +349,7 @@ class Network:
     def _check_state(self, state: NetworkState) -> None:
         unknown = [local for local, _ in state.variables if local not in self.own_vars]
         if unknown:
-            raise UserError(f'network {self.name!r}: stored variables {", ".join(unknown)} are unknown to '
+            raise UserError(f'network {self.name!r}: stored variables {listed(unknown)} are unknown to '
                             f'{self.build_func_name}; the file belongs to another kind of network or other options')
         for local, value in state.variables:
             expected = self.own_vars[local].shape.as_list()

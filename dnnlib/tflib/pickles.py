@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
-from dnnlib.util import UserError, atomic_path
+from dnnlib.util import UserError, atomic_path, shown
 
 VERSIONS = (2, 3)                   # of the state dict; later ones belong to other systems
 MAX_FILE_BYTES = 1 << 32            # the released 256x256 model has 0.3 GB
@@ -90,11 +90,8 @@ class _Refused(Exception):
 
 
 def _show(value):
-    """A short one-line form of something the file holds; never walks into containers."""
-    if type(value) in (str, int, float, bool, type(None)):
-        text = ascii(value if type(value) is not str else value[:80])
-        return text if len(text) <= 80 else text[:77] + '...'
-    return {memoryview: 'bytes'}.get(type(value), type(value).__name__.lstrip('_'))
+    """`shown`, with the stand-ins of this module under the names of what they stand for."""
+    return {memoryview: 'bytes'}.get(type(value), shown(value).lstrip('_'))
 
 
 def _check_name(name, what):
