@@ -251,7 +251,7 @@ def test_wrong_states(net):
         Network.from_state(state)
     state = Network('Three', 'tiny', size=3).state()
     state.components['part'].static_kwargs['size'] = 2
-    with pytest.raises(UserError, match='other values of size than the network itself'):
+    with pytest.raises(UserError, match="other values of 'size' than the network itself"):
         Network.from_state(state)
 
 
