@@ -18,7 +18,6 @@ from sampling.generator import FaceGenerator
 from sampling.latents import LatentDecoder
 from vae.model import find_checkpoint
 
-
 _LAYERS = 64        # numbers that each picture has for itself: its layers add their own to them
 
 

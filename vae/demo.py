@@ -4,7 +4,6 @@ import argparse
 import hashlib
 import json
 import os
-import signal
 import sys
 import time
 
@@ -16,6 +15,7 @@ from tqdm import tqdm
 import config
 from dnnlib.json_files import read_json, write_json
 from dnnlib.options import SEED, real, whole
+from dnnlib.submission.stop import StopSignals
 from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, UserError, atomic_path, run_main, shown
 from renderer.factors import BY_NAME, FACTORS
 from vae import data
@@ -201,21 +201,6 @@ def _resume(trainer, folders, options, settings):
     return epochs[-1] + 1
 
 
-class _Stop:
-    """Ctrl-C or SIGTERM asks for the end of the epoch; a second one leaves at once."""
-
-    def __init__(self):
-        self.asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
-
-    def _ask(self, number, frame):
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        print('\nstopping after this epoch and saving; once more to leave at once', file=sys.stderr)
-
-
 def _train_epoch(trainer, epoch, options, log, bar):
     """One epoch with its log entries; the mean loss. UserError when the loss is no longer finite."""
     from vae.trainer import TERMS, holds_gamma, kl_weight
@@ -244,11 +229,11 @@ def _save(trainer, folders, epoch):
 
 
 def _train(trainer, folders, first, options, reports):
-    """All epochs from `first` on; True when training came to its end, False when it was stopped."""
+    """All epochs from `first` on; None when training came to its end, else the number of the signal that stopped it."""
     log = Log(folders.factor, options.write_iteration, trainer.global_step)
-    stop = _Stop()
-    with tqdm(total=options.epochs * trainer.steps_per_epoch, initial=first * trainer.steps_per_epoch,
-              desc=f'VAE {options.factor}', unit='step', disable=None) as bar:
+    with StopSignals('stopping after this epoch and saving; once more to leave at once') as stop, \
+            tqdm(total=options.epochs * trainer.steps_per_epoch, initial=first * trainer.steps_per_epoch,
+                 desc=f'VAE {options.factor}', unit='step', disable=None) as bar:
         for epoch in range(first, options.epochs):
             loss = _train_epoch(trainer, epoch, options, log, bar)
             tqdm.write(f'Date: {time.strftime("%Y/%m/%d %H:%M:%S")}\t'
@@ -261,7 +246,7 @@ def _train(trainer, folders, first, options, reports):
             if last:
                 break
     log.close()
-    return not stop.asked or epoch == options.epochs - 1
+    return None if epoch == options.epochs - 1 else stop.asked
 
 
 def _describe(what, report):
@@ -329,7 +314,7 @@ def _pass_on_world(source, target):
 
 
 def main():
-    """Options -> trained weights; exit code 130 when stopped by Ctrl-C."""
+    """Options -> trained weights; exit code 128 + n when signal n stopped it, 130 for Ctrl-C."""
     options = parse_options()
     os.environ['CUDA_VISIBLE_DEVICES'] = options.gpu
     if options.precision != 'float32':
@@ -365,9 +350,10 @@ def _run(options, folders, samples, held_out, num_skipped):
     centre = samples.mean(axis=0, dtype=np.float64)
     reports = EasyDict(training=lambda: trainer.evaluate(samples, centre),
                        held_out=lambda: trainer.evaluate(held_out, centre) if options.val else None)
-    if first < options.epochs and not _train(trainer, folders, first, options, reports):
+    stopped_by = _train(trainer, folders, first, options, reports) if first < options.epochs else None
+    if stopped_by:
         print('stopped; the same command goes on from here')
-        return 128 + signal.SIGINT
+        return 128 + stopped_by
     result = dict(settings, skipped=num_skipped, training=reports.training(), held_out=reports.held_out())
     print(_describe('training data', result['training']))
     _warn_if_collapsed(result['training'], options)

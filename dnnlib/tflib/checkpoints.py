@@ -13,6 +13,7 @@ import numpy as np
 
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
+from dnnlib.tflib.pickles import finite_in_float32
 from dnnlib.util import UserError, listed, shown
 
 READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, LookupError, SystemError, MemoryError)    # of damaged files
@@ -95,6 +96,10 @@ def restore(prefix: str, variables: Union[Dict[str, Any], Iterable[Any]], scopes
     if missing or extra or wrong:
         raise UserError(_mismatch(prefix, missing, extra, wrong, [n for n in there if n not in wanted]))
     values = read(prefix, wanted)
+    broken = [name for name in wanted if not finite_in_float32(values[name])]
+    if broken:
+        raise UserError(f'{prefix}: {listed(sorted(broken))} hold values that are NaN, infinite or beyond float32; '
+                        'expected finite weights: take an earlier checkpoint, or fetch the file again')
     tfutil.set_vars({variable: values[name] for name, variable in wanted.items()})
 
 

@@ -125,9 +125,16 @@ def _check_variables(variables, where):
         seen.add(name)
         if not isinstance(value, (np.ndarray, np.generic)) or value.dtype.str[1:] not in DTYPES:
             raise _Refused(f'network {where}: variable {name} is {_show(value)}; expected a numpy array or scalar')
-        if value.dtype.kind == 'f' and not np.isfinite(value).all():
-            raise _Refused(f'network {where}: variable {name} holds NaN or infinite values; expected finite weights '
-                           '(did the training diverge? take an earlier snapshot)')
+        if not finite_in_float32(value):
+            raise _Refused(f'network {where}: variable {name} holds values that are NaN, infinite or beyond float32; '
+                           'expected finite weights (did the training diverge? take an earlier snapshot)')
+
+
+def finite_in_float32(value: Any) -> bool:
+    """Whether all numbers of an array or scalar are finite and stay so in float32, in which networks compute."""
+    if value.dtype.kind != 'f':
+        return True
+    return bool((np.abs(value) <= np.finfo(np.float32).max).all())      # False for NaN
 
 
 #----------------------------------------------------------------------------
