@@ -33,8 +33,8 @@ COLLAPSED = 0.05        # explained variance below this: the latents carry nothi
 MUST_MATCH = ('samples', 'batch_size', 'seed', 'val', 'cross_entropy_loss', 'kl_warmup', 'start_gamma', 'lr',
               'lr_epochs', 'lr_fac')
 EPILOG = """
-The result is found by sampling and training when --output-path is vae/weights of the project (or the folder that the
-environment variable DISCO_VAE_WEIGHTS_DIR names). Checkpoints of every fifth and the last epoch go to
+Sampling and training take the result with --vae_weights <output-path>.
+Checkpoints of every fifth and the last epoch go to
 <output-path>/<factor>/from_scratch/stage1_epoch_N.ckpt (the last five are kept); at the end the last one is copied to
 <output-path>/<factor>/stage1_epoch_395.ckpt, the name under which the released software looks for it, and
 trained.json beside it says what it is, and world.json which world it is of, where <datapath> or the folder above says
@@ -293,8 +293,7 @@ def _publish(folders, epoch, result):
     write_json(note, dict(result, checkpoint=model.RELEASED, epoch=epoch, index_sha256=_index_hash(target)))
     print(f'weights: {target}')
     if os.path.realpath(folders.weights) != os.path.realpath(config.VAE_WEIGHTS_DIR):
-        print(f'sampling and training look in {config.VAE_WEIGHTS_DIR}; to use these weights copy them there or set '
-              f'DISCO_VAE_WEIGHTS_DIR={folders.weights}')
+        print(f'sampling and training use them with --vae_weights {folders.weights}, once all four factors are there')
 
 
 def _check_world(folders):

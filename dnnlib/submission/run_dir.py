@@ -15,7 +15,7 @@ from dnnlib.util import UserError, atomic_path
 
 def leading_number(name: str) -> Optional[int]:
     """The integer a run directory's name starts with, None when there is none: '00012-sgan' -> 12."""
-    match = re.match(r'(\d+)', name)
+    match = re.match('([0-9]+)', name)
     return int(match.group(1)) if match else None
 
 
