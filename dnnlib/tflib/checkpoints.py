@@ -30,9 +30,8 @@ def data_files(prefix: str) -> List[str]:
 
 
 def _damaged(prefix: str, error: BaseException) -> UserError:
-    reason = str(getattr(error, 'message', '') or error).strip().split('\n')[0][:160]
-    return UserError(f'{prefix}: the checkpoint is damaged or incomplete ({reason}); fetch or copy its .index and '
-                     '.data-00000-of-00001 files again')
+    return UserError(f'{prefix}: the checkpoint is damaged or incomplete ({tfutil.first_words(error)}); fetch or copy '
+                     'its .index and .data-00000-of-00001 files again')
 
 
 def _open(prefix: str) -> Any:

@@ -134,7 +134,8 @@ def finite_in_float32(value: Any) -> bool:
     """Whether all numbers of an array or scalar are finite and stay so in float32, in which networks compute."""
     if value.dtype.kind != 'f':
         return True
-    return bool((np.abs(value) <= np.finfo(np.float32).max).all())      # False for NaN
+    with np.errstate(invalid='ignore'):
+        return bool((np.abs(value) <= np.finfo(np.float32).max).all())      # False for NaN
 
 
 #----------------------------------------------------------------------------

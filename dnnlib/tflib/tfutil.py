@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional
 import numpy as np
 
 from dnnlib.tflib.compat import gpu_names, tf
-from dnnlib.util import UserError, one_line
+from dnnlib.util import UserError
 
 
 def session_config(threads: Optional[int] = None, threads_per_op: Optional[int] = None,
@@ -112,13 +112,6 @@ def run(*args: Any, **kwargs: Any) -> Any:
     """`session.run` in the default session."""
     assert_tf_initialized()
     return tf.get_default_session().run(*args, **kwargs)
-
-
-def reason_of(error: BaseException) -> str:
-    """The words of an exception on one line; what TensorFlow 2 tells of the graph before them is left out."""
-    text = re.sub(r"(?s)^.*\nNode: '[^\n]*'\n", '', str(error))
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith('From /job:')]
-    return one_line(lines[0].strip(), 300) if lines else ''
 
 
 def is_tf_expression(x: Any) -> bool:
