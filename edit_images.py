@@ -9,6 +9,9 @@ import os
 import sys
 from collections import namedtuple
 
+import dnnlib  # noqa: F401       first, so that Ctrl-C during the imports leaves no traceback
+
+# isort: split
 import numpy as np
 
 from dnnlib.hashes import digest, sha256

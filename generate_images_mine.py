@@ -7,6 +7,9 @@ is not taken from a file comes from zero latents and zero noise, so nothing else
 import os
 import sys
 
+import dnnlib  # noqa: F401       first, so that Ctrl-C during the imports leaves no traceback
+
+# isort: split
 import numpy as np
 
 from dnnlib.options import SEED

@@ -3,7 +3,6 @@
 Process 0 is the hub; each other process holds one TCP connection to it. Lines of JSON, no TensorFlow, one thread.
 """
 
-import collections
 import contextlib
 import json
 import socket
@@ -18,6 +17,7 @@ from dnnlib.util import UserError
 LONGEST_LINE = 1 << 20      # bytes; whoever sends more than this without a line end is no heartbeat
 POLL = 0.1                  # seconds between two looks at the connections
 WARM_UP = 8                 # steps that may take long: graphs are built, kernels are chosen
+LINGER = 2                  # seconds, so that a last message gets through
 
 
 class Limits(NamedTuple):
@@ -29,38 +29,36 @@ class Limits(NamedTuple):
     start: float = 900      # the same for its first steps
     wait: float = 300       # for all processes to show up
     leave: float = 10       # a process that has finished waits so long for the others to finish too
-    linger: float = 2       # so that a last message gets through
 
 
-class _Line:
-    """One connection that carries JSON objects, one a line; never blocks. `open` turns False when it breaks."""
+class _Peer:
+    """Another process: a connection that carries JSON objects, one a line, and never blocks; what its beats said."""
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
-        self._socket = connection
-        self._received = b''
-        self._unsent = b''
-        self.open = True
-        self.garbled = False
+        self._socket, self._received = connection, b''
+        self.open, self.garbled = True, False
+        self.progress = -1, -1              # steps begun, changes of what it is doing
+        self._update()
+
+    def _update(self, steps: int = 0, changes: int = 0, patience: float = 1e9, doing: str = '', left: bool = False,
+                over: bool = False) -> None:
+        progress = int(steps), int(changes)
+        if not 0 <= patience <= 1e9:
+            raise ValueError(patience)
+        if progress != self.progress:
+            self.progress, self.behind_since = progress, time.monotonic()
+        self.steps, self.patience, self.doing, self.left, self.over = progress[0], patience, doing, left, over
+        self.heard = time.monotonic()
 
     def send(self, **message: Any) -> None:
-        if len(self._unsent) < LONGEST_LINE:        # a stopped reader shall not fill our memory
-            self._unsent += json.dumps(message).encode() + b'\n'
-        self.flush()
-
-    def flush(self) -> None:
-        try:
-            while self._unsent:
-                self._unsent = self._unsent[self._socket.send(self._unsent):]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._unsent = b''                      # a broken line may still hold messages to read
+        with contextlib.suppress(OSError):      # a broken line may hold messages to read; a full one nobody reads
+            self._socket.send(json.dumps(message).encode() + b'\n')
 
     def receive(self) -> List[Dict[str, Any]]:
-        """All messages that have arrived."""
+        """All messages that have arrived; `open` turns False when the connection breaks or carries something else."""
         try:
-            while self.open:
+            while self.open and len(self._received) <= LONGEST_LINE:
                 data = self._socket.recv(1 << 16)
                 self.open = bool(data)
                 self._received += data
@@ -69,41 +67,20 @@ class _Line:
         except OSError:
             self.open = False
         *lines, self._received = self._received.split(b'\n')
-        return self._parse(lines)
-
-    def _parse(self, lines: List[bytes]) -> List[Dict[str, Any]]:
         try:
-            messages = [json.loads(line.decode()) for line in lines]
-        except ValueError:
-            messages = [None]
-        if len(self._received) > LONGEST_LINE or not all(isinstance(m, dict) for m in messages):
-            self.open, self.garbled, messages = False, True, []
-        return messages
+            messages = [dict(json.loads(line.decode())) for line in lines]
+            for message in messages:
+                if 'beat' in message:
+                    self._update(**message['beat'])
+            self.garbled |= len(self._received) > LONGEST_LINE
+        except (ArithmeticError, ValueError, TypeError, RecursionError):
+            self.garbled = True
+        self.open &= not self.garbled           # it can still be told
+        return [] if self.garbled else messages
 
     def close(self) -> None:
         self.open = False
         self._socket.close()
-
-
-class _Peer:
-    """What is known of another process."""
-
-    def __init__(self, name: str, line: _Line, patience: float) -> None:
-        self.name = name
-        self.line = line
-        self.heard = time.monotonic()
-        self.behind_since = self.heard
-        self.progress = (0, 0)              # steps begun, changes of what it is doing
-        self.patience = patience
-        self.doing = ''
-        self.left = self.over = False
-
-    def update(self, beat: Dict[str, Any], now: float) -> None:
-        progress = (int(beat['steps']), int(beat['changes']))
-        if progress != self.progress:
-            self.progress, self.behind_since = progress, now
-        self.heard, self.patience = now, float(beat['patience'])
-        self.doing, self.left, self.over = str(beat['doing']), bool(beat['left']), bool(beat['over'])
 
 
 class Heartbeat:
@@ -118,43 +95,51 @@ class Heartbeat:
     def __init__(self, names: List[str], index: int, address: Tuple[str, int], on_lost: Callable[[str], None],
                  limits: Optional[Limits] = None) -> None:
         self.names, self.index, self.address = list(names), index, address
-        self.limits = limits or Limits()
-        self.steps = 0
-        self._on_lost = on_lost
-        self._changes = 0
+        self.limits, self._on_lost = limits or Limits(), on_lost
+        self.steps = self._changes = 0
         self._doing, self._allowed = '', 0.0
-        self._gaps: Any = collections.deque(maxlen=64)
-        self._last_step = time.monotonic()
-        self._waiting_since = 0.0
-        self._left = self._stop = False
-        self._failure: Optional[str] = None
+        self._gaps: List[float] = []                        # seconds between steps, the last 64
+        self._left, self._failure, self._verdict = False, '', ''
+        self._callers: List[_Peer] = []                     # connections, of the hub
         self._peers: Dict[int, _Peer] = {}
+        self._facts: Dict[int, Any] = {}
+        self._everyone: List[Any] = []                      # the facts of all, once they are known
+        self._begun = self._last_step = time.monotonic()
         self._thread = threading.Thread(target=self._watch, name='heartbeat', daemon=True)
 
     # What the main program calls.
 
     def connect(self, facts: Any) -> List[Any]:
-        """Wait until all processes are there, then start watching; returns the `facts` of all of them, in order.
+        """Wait until all processes are there and keep watching; returns the `facts` of all of them, in order.
 
         facts: anything JSON can hold. Prints a line every ten seconds. Raises UserError when somebody does not show
         up in time, when the hub's port is taken, or when two processes say they are the same one.
         """
-        facts = json.loads(json.dumps(facts))
-        everyone = self._gather(facts) if self.index == 0 else self._join(facts)
-        self._last_step = time.monotonic()
+        self._facts[self.index] = facts
+        self._server = _listen(self.address) if self.index == 0 else None
+        self._begun = told = time.monotonic()
         self._thread.start()
-        return everyone
+        while self._thread.is_alive() and not self._everyone:
+            self.wait(POLL / 2)
+            if time.monotonic() - told >= 10 and not self._everyone:
+                told = time.monotonic()
+                print(f'waiting for {self._missing()} ({told - self._begun:.0f} of {self.limits.wait:g} s)',
+                      file=sys.stderr, flush=True)
+        if not self._everyone:
+            raise UserError(self._verdict)
+        self._last_step = time.monotonic()
+        return self._everyone
 
     def step(self) -> None:
         """Say that this process has arrived at its next common step; the others must arrive in time."""
         now = time.monotonic()
-        self._gaps.append(now - self._last_step)
+        self._gaps = self._gaps[-63:] + [now - self._last_step]
         self._last_step = now
         self.steps += 1
 
     @contextlib.contextmanager
     def allow(self, doing: str, seconds: float) -> Iterator[None]:
-        """The others wait up to `seconds` while this process does something else, e.g. writes a snapshot."""
+        """The others wait up to `seconds` while this process does something else, e.g. writes a file."""
         before = self._doing, self._allowed
         self._doing, self._allowed = doing, seconds
         self._changes += 1
@@ -167,199 +152,168 @@ class Heartbeat:
     def close(self) -> None:
         """Leave because the work is done; waits a little for the others to finish theirs."""
         self._left = True
-        if self._thread.is_alive():
-            self._thread.join(self.limits.leave)
-        self._hang_up()
+        self.wait(self.limits.leave)
+        self.fail('')
 
     def fail(self, reason: str) -> None:
         """Leave because of an error, which the others will print."""
-        self._failure = reason
-        self._hang_up()
+        self._failure = reason and f'{self.names[self.index]} stopped with an error: {reason}'
+        self._verdict = self._verdict or self._failure or 'left'        # ends the thread
+        self.wait(LINGER + 1)
+        for peer in self._peers.values():
+            peer.close()
 
     def wait(self, seconds: float) -> None:
         """Give the watching thread time to find out who was lost."""
-        self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._thread.join(seconds)
 
-    @property
-    def patience(self) -> float:
-        """Seconds the others shall wait for the next step of this process before they give it up."""
-        if self._allowed:
-            return self._allowed
-        if self.steps < WARM_UP:
-            return self.limits.start
-        return max(self.limits.patience, 5 * statistics.median(list(self._gaps)))   # slow machines, slow steps
-
-    # Getting together.
-
-    def _gather(self, facts: Any) -> List[Any]:
-        """The hub's part of `connect`."""
-        found: Dict[int, Any] = {}
-        lines: List[_Line] = []
-        names = self.names
-        with contextlib.closing(_listen(self.address)) as server:
-            for verdict in self._waiting(lambda: ', '.join(n for i, n in enumerate(names) if i > 0 and i not in found)):
-                lines += _accept(server)
-                for line in lines:
-                    for message in line.receive():
-                        self._admit(line, message, found)
-                lines = [line for line in lines if line.open]
-                for i in [i for i, (line, _) in found.items() if not line.open]:
-                    del found[i]                            # it may be started again
-                if verdict:
-                    for line in lines:
-                        line.send(refused=verdict)
-        everyone = [facts] + [found[i][1] for i in range(1, len(self.names))]
-        for i, (line, _) in found.items():
-            line.send(welcome=everyone)
-            self._peers[i] = _Peer(self.names[i], line, self.limits.start)
-        return everyone
-
-    def _admit(self, line: _Line, message: Dict[str, Any], found: Dict[int, Any]) -> None:
-        hello = message.get('hello')
-        if not isinstance(hello, dict):
-            return
-        index = hello.get('index')
-        if hello.get('names') != self.names:
-            line.send(refused=f'{self.names[0]} was started with another list of processes ({", ".join(self.names)}): '
-                              'give every process the same one')
-        elif index not in range(1, len(self.names)) or index in found:
-            name = self.names[index] if index in range(len(self.names)) else f'process {index}'
-            line.send(refused=f'another process already runs as {name}: give every process a task of its own')
-        else:
-            found[index] = line, hello.get('facts')
-
-    def _join(self, facts: Any) -> List[Any]:
-        """The part of all others in `connect`."""
-        line: Optional[_Line] = None
-        everyone: List[Any] = []
-        for _ in self._waiting(lambda: '' if everyone else self.names[0]):
-            if line is None or not line.open:
-                line = _call(self.address)
-                if line is None:
-                    continue
-                self._waiting_since = time.monotonic() + self.limits.linger     # now the hub says who is missing
-                line.send(hello={'index': self.index, 'names': self.names, 'facts': facts})
-            for message in line.receive():
-                if 'refused' in message:
-                    raise UserError(str(message['refused']))
-                everyone.extend(message.get('welcome', []))
-            if line.garbled:
-                raise UserError(f'{_text(self.address)}: what answers there is no heartbeat of {self.names[0]}; '
-                                'another program has this port: choose a free one')
-        self._peers[0] = _Peer(self.names[0], line, self.limits.start)
-        return everyone
-
-    def _waiting(self, missing: Callable[[], str]) -> Iterator[str]:
-        """Yields '' again and again until nobody is missing; tells how long; raises UserError after a last message."""
-        self._waiting_since = told = time.monotonic()
-        while missing():
-            yield ''
-            time.sleep(POLL / 2)
-            now, names = time.monotonic(), missing()
-            waited = max(now - self._waiting_since, 0)
-            if names and now - told >= 10:
-                told = now
-                print(f'waiting for {names} ({waited:.0f} of {self.limits.wait:g} s)', file=sys.stderr, flush=True)
-            if names and waited > self.limits.wait:
-                verdict = (f'waited {self.limits.wait:g} s in vain for {names} (meeting point {_text(self.address)}): '
-                           'start it, with the same list of processes, and see that no firewall closes that port')
-                yield verdict
-                raise UserError(verdict)
-
-    # Watching.
+    # The thread.
 
     def _watch(self) -> None:
-        last = told = time.monotonic()
-        self._tell()
-        while not self._stop and self._failure is None:
-            time.sleep(POLL)
+        try:
+            self._look_until_somebody_is_lost()
+        except Exception as error:      # whatever it is: a process that nobody watches must not go on
+            self._verdict = f'the watch over the other processes failed ({type(error).__name__}: {error})'
+        if self.index == 0:
+            self._server.close()
+        if self._verdict and self._verdict != 'left':
+            self._spread()
+            if self._everyone and not self._failure:
+                self._on_lost(self._verdict)
+
+    def _look_until_somebody_is_lost(self) -> None:
+        last, told = time.monotonic(), 0.0
+        while not self._verdict:
             now = time.monotonic()
-            self._forgive(now - last - POLL)
+            if now - last > POLL + self.limits.beat:    # while this process itself stood still nobody else is to blame
+                for peer in self._peers.values():
+                    peer.heard, peer.behind_since = peer.heard + now - last, peer.behind_since + now - last
             last = now
-            verdict = self._listen(now)
+            if not self._everyone:
+                self._meet()
+            for peer in self._peers.values():
+                for message in peer.receive():
+                    self._take(message)
             if now - told >= self.limits.beat or self._left:
                 told = now
                 self._tell()
-            verdict = verdict or self._judge(now)
-            if verdict:
-                self._spread(verdict)
-                self._on_lost(verdict)
+            if self._left and all(p.over or not p.open for p in self._peers.values()):
                 return
-            if self._left and all(p.over or not p.line.open for p in self._peers.values()):
-                return
-        if self._failure is not None:
-            self._spread(f'{self.names[self.index]} stopped with an error: {self._failure}')
-
-    def _forgive(self, gap: float) -> None:
-        """Time during which this process itself stood still is nobody else's fault."""
-        if gap > self.limits.beat:
-            for peer in self._peers.values():
-                peer.heard += gap
-                peer.behind_since += gap
-
-    def _listen(self, now: float) -> Optional[str]:
-        """Read what the others say; returns the verdict if somebody has already reached one."""
-        for peer in self._peers.values():
-            for message in peer.line.receive():
-                if 'verdict' in message and not self._left:
-                    return str(message['verdict'])
-                if 'beat' in message:
-                    peer.update(message['beat'], now)
-        return None
-
-    def _tell(self) -> None:
-        over = self._left and (self.index > 0 or all(p.left or not p.line.open for p in self._peers.values()))
-        beat = {'steps': self.steps, 'changes': self._changes, 'patience': self.patience, 'doing': self._doing,
-                'left': self._left, 'over': over}
-        for peer in self._peers.values():
-            peer.line.send(beat=beat)
-
-    def _judge(self, now: float) -> Optional[str]:
-        """Who is lost, and why; None while all is well or this process has finished its work."""
-        if self._left:
-            return None
-        furthest = max([self.steps] + [p.progress[0] for p in self._peers.values()])
-        for peer in self._peers.values():
-            if not peer.left and not peer.line.open:
-                return f'{peer.name} died: its connection broke'
-            if not peer.left and now - peer.heard > self.limits.silence:
-                return f'{peer.name} hangs: no sign of life for {now - peer.heard:.0f} s'
-            if peer.progress[0] >= furthest:
-                peer.behind_since = now
-            elif now - peer.behind_since > (self.limits.patience if peer.left else peer.patience):
-                return self._standing_still(peer, now, furthest)
-        return None
-
-    def _standing_still(self, peer: _Peer, now: float, furthest: int) -> str:
-        if peer.left:
-            return f'{peer.name} has left the run after step {peer.progress[0]} while others are at step {furthest}'
-        doing = f', {peer.doing}' if peer.doing else ''
-        return (f'{peer.name} hangs: it is alive{doing}, but stays at step {peer.progress[0]} while others have '
-                f'waited at step {furthest} for {now - peer.behind_since:.0f} s')
-
-    def _spread(self, verdict: str) -> None:
-        """Tell everybody, and stay until they have hung up: closing at once could destroy the message on its way."""
-        for peer in self._peers.values():
-            peer.line.send(verdict=verdict)
-        end = time.monotonic() + self.limits.linger
-        while time.monotonic() < end and any(p.line.open for p in self._peers.values()):
-            for peer in self._peers.values():
-                peer.line.flush()
-                peer.line.receive()
+            self._verdict = self._verdict or (not self._left and self._judge() or '')
             time.sleep(POLL)
 
-    def _hang_up(self) -> None:
-        self._stop = True
-        if self._thread.is_alive():
-            self._thread.join(self.limits.linger + 1)
+    # Getting together.
+
+    def _missing(self) -> str:
+        known = self._facts if self.index == 0 else {i: peer for i, peer in self._peers.items() if peer.open}
+        return ', '.join(name for i, name in enumerate(self.names) if i not in known and (self.index == 0 or i == 0))
+
+    def _meet(self) -> None:
+        """Accept calls, or call the hub."""
+        if self.index:
+            if self._missing():
+                self._call()
+            return
+        self._callers = [caller for caller in self._callers if caller.open]
+        with contextlib.suppress(OSError):                  # nobody else is calling
+            while True:
+                self._callers.append(_Peer(self._server.accept()[0]))
+        for caller in self._callers:
+            for message in caller.receive() if caller not in self._peers.values() else []:
+                if isinstance(message.get('hello'), dict):
+                    self._admit(caller, **message['hello'])
+        for i in [i for i, peer in self._peers.items() if not peer.open]:
+            del self._peers[i], self._facts[i]              # it may be started again
+        if not self._missing():
+            self._everyone = [self._facts[i] for i in range(len(self.names))]
+            self._tell()
+
+    def _admit(self, caller: _Peer, index: Any = None, names: Any = None, facts: Any = None, **_: Any) -> None:
+        if names != self.names or index not in range(1, len(names)):
+            caller.send(verdict=f'{self.names[0]} was started with another list of processes '
+                                f'({", ".join(self.names)}): give every process the same one')
+        elif index in self._peers:
+            caller.send(verdict=f'another process already runs as {names[index]}: give every process a task of its own')
+        else:
+            self._peers[index], self._facts[index] = caller, facts
+
+    def _call(self) -> None:
+        """Connect to the hub if it is there."""
+        try:
+            connection = socket.create_connection(self.address, timeout=2)
+        except OSError:
+            return
+        if connection.getsockname() == connection.getpeername():        # a free local port can be connected to itself
+            connection.close()
+            return
+        self._peers[0] = _Peer(connection)
+        self._peers[0].send(hello={'index': self.index, 'names': self.names, 'facts': self._facts[self.index]})
+        self._begun = time.monotonic() + LINGER             # now the hub says who is missing
+
+    # Watching.
+
+    def _take(self, message: Dict[str, Any]) -> None:
+        """A verdict that somebody has reached, or the facts of everyone."""
+        if 'verdict' in message and not self._left:
+            self._verdict = str(message['verdict'])
+        self._everyone = self._everyone or list(message.get('everyone', []))
+
+    def _tell(self) -> None:
+        over = self._left and (self.index > 0 or all(p.left or not p.open for p in self._peers.values()))
+        patience = max(self.limits.patience, 5 * statistics.median(self._gaps or [0]))      # slow machines, slow steps
+        if self.steps < WARM_UP:
+            patience = self.limits.start
         for peer in self._peers.values():
-            peer.line.close()
+            peer.send(everyone=self._everyone, beat=dict(
+                steps=self.steps, changes=self._changes, patience=self._allowed or patience, doing=self._doing,
+                left=self._left, over=over))
+
+    def _judge(self) -> str:
+        """Who is lost, and why; '' while all is well."""
+        now = time.monotonic()
+        furthest = max([self.steps] + [peer.steps for peer in self._peers.values()])
+        for i, peer in self._peers.items():
+            name, still = self.names[i], now - peer.behind_since
+            if peer.garbled:
+                return (f'{name}: what it sends is no heartbeat of {name}; another program has the port '
+                        f'{_text(self.address)}, choose a free one, or another version runs there')
+            if not self._everyone:
+                continue
+            if not peer.left and not peer.open:
+                return f'{name} died: its connection broke'
+            if not peer.left and now - peer.heard > self.limits.silence:
+                return f'{name} hangs: no sign of life for {now - peer.heard:.0f} s'
+            if peer.steps >= furthest:
+                peer.behind_since = now
+            elif peer.left and still > self.limits.patience:
+                return f'{name} has left the run after step {peer.steps} while others are at step {furthest}'
+            elif still > peer.patience and not peer.left:
+                doing = f', {peer.doing}' if peer.doing else ''
+                return (f'{name} hangs: it is alive{doing}, but stays at step {peer.steps} while others have waited at '
+                        f'step {furthest} for {still:.0f} s')
+        if self._everyone or now - self._begun <= self.limits.wait:
+            return ''
+        return (f'waited {self.limits.wait:g} s in vain for {self._missing() or self.names[0]} (meeting point '
+                f'{_text(self.address)}): start it, with the same list of processes, and see that no firewall closes '
+                'that port')
+
+    def _spread(self) -> None:
+        """Tell everybody, and stay until they have hung up: closing at once could destroy the message on its way."""
+        peers = self._callers or list(self._peers.values())
+        for peer in peers:
+            peer.send(verdict=self._verdict)
+        end = time.monotonic() + LINGER
+        while time.monotonic() < end and any(peer.open for peer in peers):
+            for peer in peers:
+                peer.receive()
+            time.sleep(POLL)
 
 
 def _listen(address: Tuple[str, int]) -> socket.socket:
     """The hub's listening socket, on its own address where the machine has that, else on all of them."""
     for host in (address[0], ''):
-        server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        server = socket.socket()
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.setblocking(False)
         try:
@@ -371,27 +325,6 @@ def _listen(address: Tuple[str, int]) -> socket.socket:
             reason = error.strerror
     raise UserError(f'{_text(address)}: cannot listen there for the heartbeat of the other processes ({reason}); '
                     'choose a free port')
-
-
-def _accept(server: socket.socket) -> List[_Line]:
-    found = []
-    try:
-        while True:
-            found.append(_Line(server.accept()[0]))
-    except OSError:         # nobody else is calling
-        return found
-
-
-def _call(address: Tuple[str, int]) -> Optional[_Line]:
-    """A connection to the hub, or None while it is not there."""
-    try:
-        connection = socket.create_connection(address, timeout=2)
-        if connection.getsockname() != connection.getpeername():    # a free local port can be connected to itself
-            return _Line(connection)
-        connection.close()
-    except OSError:
-        pass
-    return None
 
 
 def _text(address: Tuple[str, int]) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from typing import Any, Callable
 
 from dnnlib.util import UserError
 
@@ -9,17 +10,17 @@ from dnnlib.util import UserError
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose complaints are one line, raised as UserError."""
 
-    def error(self, message):
+    def error(self, message: str) -> Any:
         """Raise the complaint instead of printing the whole usage."""
         raise UserError(f'{message} (see {self.prog} --help)')
 
 
-def whole(low, high=math.inf):
+def whole(low: float, high: float = math.inf) -> Callable[[str], int]:
     """A type for argparse: whole numbers from `low` to `high`."""
     return _number(int, 'a whole number', low, high, False)
 
 
-def real(low, high=math.inf, above=False):
+def real(low: float, high: float = math.inf, above: bool = False) -> Callable[[str], float]:
     """A type for argparse: finite numbers from `low` to `high`; with `above`, `low` itself is refused."""
     return _number(float, 'a number', low, high, above)
 
@@ -30,7 +31,7 @@ def _number(kind, word, low, high, above):
 
     def parse(text):
         try:
-            value = kind(text)
+            value = kind(text if text.isascii() and '_' not in text else '')        # Python takes 1_5 and other scripts
         except ValueError:
             raise argparse.ArgumentTypeError(f'{text!r} is not {word} {limits}')
         if not low <= value <= high or abs(value) == math.inf or above and value == low:

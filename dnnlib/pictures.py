@@ -1,6 +1,7 @@
-"""Pictures of many pictures: contact sheets, and the snapshot grids of the training loop. NumPy and Pillow."""
+"""Pictures of many pictures: contact sheets and grids. NumPy and Pillow."""
 
 import os
+from typing import Any, Optional, Tuple
 
 import numpy as np
 from PIL import Image
@@ -11,7 +12,7 @@ _FILTERS = {'nearest': Image.NEAREST, 'bicubic': Image.BICUBIC}
 PNG_LEVEL = 1               # zlib: a third of the time of the default level 6, files about a tenth larger
 
 
-def to_uint8(images, layout=None):
+def to_uint8(images: np.ndarray, layout: Optional[str] = None) -> np.ndarray:
     """Images as uint8 NHWC RGB, as the release writes them: (x + 1) * 127.5, clipped to 0-255, truncated.
 
     images: float in [-1, 1] or uint8; NCHW or NHWC with 1 or 3 channels (grey is repeated); one image may lack N.
@@ -32,7 +33,7 @@ def to_uint8(images, layout=None):
     return np.repeat(images, 3, axis=3) if images.shape[3] == 1 else images
 
 
-def enlarge(images, scale, resample='nearest'):
+def enlarge(images: np.ndarray, scale: int, resample: str = 'nearest') -> np.ndarray:
     """uint8 [N, H, W, 3] -> [N, H * scale, W * scale, 3]. scale: integer from 1; resample: 'nearest' or 'bicubic'."""
     if resample not in _FILTERS:
         raise UserError(f'unknown filter {resample!r}: expected one of {", ".join(sorted(_FILTERS))}')
@@ -42,12 +43,13 @@ def enlarge(images, scale, resample='nearest'):
     return np.stack([np.asarray(Image.fromarray(image).resize(size, _FILTERS[resample])) for image in images])
 
 
-def natural_scale(size, wanted=128):
+def natural_scale(size: int, wanted: int = 128) -> int:
     """Smallest whole factor that makes tiles of `size` pixels at least `wanted` pixels wide."""
     return max(1, -(-wanted // size))
 
 
-def image_grid(images, grid_size=None, margin=0, background=255, scale=1, resample='nearest', layout=None):
+def image_grid(images: np.ndarray, grid_size: Optional[Tuple[int, int]] = None, margin: int = 0, background: int = 255,
+               scale: int = 1, resample: str = 'nearest', layout: Optional[str] = None) -> np.ndarray:
     """Tiles in rows: uint8 RGB [rows * H', columns * W', 3].
 
     images: as in `to_uint8`, row-major; cells without an image show the background.
@@ -66,7 +68,7 @@ def image_grid(images, grid_size=None, margin=0, background=255, scale=1, resamp
     return sheet
 
 
-def save_image(image, path, level=PNG_LEVEL):
+def save_image(image: np.ndarray, path: str, level: int = PNG_LEVEL) -> None:
     """Write one image as the format that the extension of `path` names; the file appears complete or not at all.
 
     image: uint8 RGB [H, W, 3]; or whatever `to_uint8` takes, one image of it. level: zlib's, 0-9, for PNG.
@@ -79,25 +81,22 @@ def save_image(image, path, level=PNG_LEVEL):
         Image.fromarray(to_uint8(image)[0]).save(temporary, **options)
 
 
-def save_image_grid(images, path, grid_size=None, **options):
+def save_image_grid(images: np.ndarray, path: str, grid_size: Optional[Tuple[int, int]] = None, **options: Any) -> None:
     """`image_grid(images, grid_size, **options)` written to `path`."""
     save_image(image_grid(images, grid_size, **options), path)
 
 
-def snapshot_grid_size(width, height):
-    """(columns, rows) of a snapshot grid for images of width x height pixels: (7, 4) for 256 x 256."""
+def screen_grid_size(width: int, height: int) -> Tuple[int, int]:
+    """(columns, rows) of a grid that fills a screen with images of width x height pixels: (7, 4) for 256 x 256."""
     return int(np.clip(1920 // width, 3, 32)), int(np.clip(1080 // height, 2, 32))
 
 
-def snapshot_tiles(fakes, renders):
-    """Fakes with their renders to the right: uint8 [N, H, 2W, 3].
-
-    fakes, renders: as in `to_uint8`, equally many and of one size.
-    """
-    fakes, renders = to_uint8(fakes), to_uint8(renders)
-    if fakes.shape != renders.shape:
-        raise UserError(f'fakes {list(fakes.shape)} and renders {list(renders.shape)} differ in number or size')
-    return np.concatenate([fakes, renders], axis=2)
+def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Pairs of images: uint8 [N, H, 2W, 3]. left, right: as in `to_uint8`, equally many and of one size."""
+    left, right = to_uint8(left), to_uint8(right)
+    if left.shape != right.shape:
+        raise UserError(f'images {list(left.shape)} and {list(right.shape)} differ in number or size')
+    return np.concatenate([left, right], axis=2)
 
 
 def _square(count):

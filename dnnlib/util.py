@@ -1,4 +1,4 @@
-"""Utilities without TensorFlow: EasyDict, user errors, atomic files, the pace of bars."""
+"""Utilities without TensorFlow: EasyDict, user errors, foreign text, atomic files, the pace of bars."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import threading
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Iterable, Iterator, Optional
 
 
 class EasyDict(dict):
@@ -29,12 +29,49 @@ class EasyDict(dict):
             raise AttributeError(name)
 
 
+LONGEST_LINE = 2000         # characters of a message that are shown
+
+
+def one_line(text: str, most: int = LONGEST_LINE) -> str:
+    """Text from a file on one line: what moves a terminal's cursor, or is no character, as escapes; the middle cut."""
+    if len(text) > most:
+        text = f'{text[:most // 2]} ... {text[-most // 2:]}'
+    return text if text.isprintable() else ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def shown(value: Any, most: int = 80) -> str:
+    """Something that a file holds, for a message: text and numbers as Python writes them, at most `most` characters.
+
+    Of anything else the kind alone, so that no container is walked into.
+    """
+    if not isinstance(value, (str, int, float, type(None))):
+        return type(value).__name__
+    if isinstance(value, int) and value.bit_length() > 1000:        # Python may refuse to write it
+        return f'a number of {value.bit_length()} bits'
+    text = repr(value[:most] if isinstance(value, str) else value)
+    cut = len(text) > most or isinstance(value, str) and len(value) > most
+    return text[:most - 3] + '...' if cut else text
+
+
+def listed(values: Iterable[Any], most: int = 5) -> str:
+    """The first few of some names from a file, `shown`, and how many more there are."""
+    values = list(values)
+    return ', '.join(map(shown, values[:most])) + (f' and {len(values) - most} more' if len(values) > most else '')
+
+
 class UserError(Exception):
     """A mistake the user can mend: bad option, missing or broken file.
 
     The message is one line that says what is wrong, which file or option, what was expected and what to do.
+    details: further lines. Whatever a name or a file put into them, they stay so many lines (see `one_line`).
     Scripts print it without a traceback (see `run_main`).
     """
+
+    def __init__(self, message: str, *details: str) -> None:
+        super().__init__(*map(one_line, (message,) + details))
+
+    def __str__(self) -> str:
+        return '\n'.join(self.args)
 
 
 PRECISIONS = ('float32', 'bfloat16')        # for argparse: choices and help of --precision
@@ -45,14 +82,18 @@ PRECISION_HELP = ('of products on a CPU: bfloat16 rounds them to 3 digits and is
 def run_main(main: Callable[[], Optional[int]]) -> None:
     """Run a script's `main` and leave with its exit code (None counts as 0).
 
-    A UserError becomes one line `error: ...` on stderr and exit code 1; Ctrl-C becomes exit code 130. A reader that
-    went away (`| head`) ends the program quietly.
+    A UserError, or too little memory, becomes one line `error: ...` on stderr and exit code 1; Ctrl-C becomes exit
+    code 130. A reader that went away (`| head`) ends the program quietly.
     """
     try:
         code = main()
         sys.stdout.flush()
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
+        code = 1
+    except MemoryError as error:
+        reason = one_line(str(error), 200) or 'an array or a file is too large'
+        print(f'error: out of memory ({reason}): free some, or ask for less at a time', file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)

@@ -4,6 +4,8 @@ A source has: title, facts (what decides its pictures), resolution, active_resol
 less than resolution while a network grows), noise_dim, latents z -> lambda by `decode`, `pictures` of coefficients.
 """
 
+from typing import Sequence
+
 import numpy as np
 
 from dnnlib.hashes import files_digest
@@ -15,6 +17,13 @@ from renderer.face_renderer import FaceRenderer
 from sampling.generator import FaceGenerator
 from sampling.latents import LatentDecoder
 from vae.model import find_checkpoint
+
+_LAYERS = 64        # numbers that each picture has for itself: its layers add their own to them
+
+
+def noise_seeds(seed: Sequence[int], count: int) -> np.ndarray:
+    """[count, 2] int64 for G_synthesis: pictures seed[1], seed[1] + 1, ... of draw seed[0]; no two maps are equal."""
+    return np.stack([np.full(count, seed[0]), (seed[1] + np.arange(count)) * _LAYERS], axis=1).astype(np.int64)
 
 
 class GeneratorSource:
@@ -29,7 +38,7 @@ class GeneratorSource:
         with faces.active():
             lod = float(faces.Gs.components.synthesis.get_var('lod'))
             self._w = tf.placeholder(tf.float32, [None, faces.num_layers, faces.dlatent_size])
-            self._seed = tf.placeholder(tf.int64, [2])
+            self._seeds = tf.placeholder(tf.int64, [None, 2])
         self.active_resolution = self.resolution >> int(np.floor(lod))
         self.facts = dict(faces.identify(), kind='generator')
         self._fresh = self._float = None        # built when first asked for
@@ -41,23 +50,25 @@ class GeneratorSource:
     def pictures(self, coeffs, rate=1.0, seed=None, batch=8):
         """uint8 [N, R, R, 3] RGB of coefficients [N, 254 + noise_dim].
 
-        seed: two integers for fresh noise maps; None: the stored ones. UserError when a picture is not finite.
+        seed: two integers for fresh noise maps: which draw, and the number of the first picture; the maps of a
+        picture follow from the draw and its own number, whatever the batch. None: the stored ones. UserError when a
+        picture is not finite.
         """
         if seed is None:
             pictures, finite = self._faces.images_and_health(coeffs, rate, batch)
             self._check(finite.all())
             return pictures
         if self._fresh is None:
-            x = self._faces.synthesize(self._w, randomize_noise=True, noise_seed=self._seed)
+            x = self._faces.synthesize(self._w, randomize_noise=True, noise_seed=self._seeds)
             with self._faces.active():
                 # floor(127.5 x + 128), as the released system's own FID; what is not finite stays so until it is found.
                 rounded = images.clip_255(tf.floor(x * 127.5 + 128.0))
                 self._fresh = images.nchw_to_nhwc(tf.where(tf.is_finite(x), rounded, x))
         w = self._faces.dlatents(coeffs, None if rate == 1 else rate)
+        seeds = noise_seeds(seed, len(w))
         parts = []
         for i in range(0, len(w), batch):
-            feed = {self._w: w[i:i + batch], self._seed: [seed[0], seed[1] + i]}
-            part = self._faces.session.run(self._fresh, feed)
+            part = self._faces.session.run(self._fresh, {self._w: w[i:i + batch], self._seeds: seeds[i:i + batch]})
             self._check(np.isfinite(part).all())
             parts.append(part.astype(np.uint8))
         return np.concatenate(parts)

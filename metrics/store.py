@@ -15,7 +15,7 @@ from tqdm import tqdm
 from dnnlib.hashes import digest
 from dnnlib.util import UserError, atomic_path, pace
 
-_FORMAT = 1         # counted up when stored arrays change their meaning
+_FORMAT = 2         # counted up when stored arrays change their meaning
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 

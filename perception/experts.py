@@ -14,7 +14,7 @@ from dnnlib.json_files import read_json
 from dnnlib.tflib import checkpoints, images
 from dnnlib.tflib.compat import tf
 from dnnlib.tflib.runner import GraphRunner
-from dnnlib.util import EasyDict, UserError
+from dnnlib.util import EasyDict, UserError, listed, shown
 from perception import networks_id, networks_parser, networks_recon, networks_small
 from renderer import camera, factors
 
@@ -68,7 +68,7 @@ def _spec_from(path, expert, entry):
     unknown = sorted(set(spec) - {'network', 'weights', 'size', 'width', 'source'})
     if unknown or 'weights' not in spec:
         raise UserError(f'{path}: {expert} must have the keys network and weights, may have size, width and source; '
-                        + (f'unknown: {", ".join(unknown)}' if unknown else 'weights is missing'))
+                        + (f'unknown: {listed(unknown)}' if unknown else 'weights is missing'))
     spec.weights = os.path.join(os.path.dirname(os.path.abspath(path)), spec.weights)
     spec.setdefault('source', f'it belongs to {os.path.basename(path)}')
     _kind(expert, spec)
@@ -79,12 +79,13 @@ def _kind(expert, spec):
     """The Kind of a spec with its size filled in. UserError when the spec asks for what there is not."""
     choices = sorted(name for name, kind in KINDS.items() if kind.expert == expert)
     if spec.get('network') not in choices:
-        raise UserError(f'perception network {spec.get("network")!r} for {expert}: expected {" or ".join(choices)}')
+        raise UserError(f'perception network {shown(spec.get("network"))} for {expert}: expected '
+                        + ' or '.join(choices))
     kind = KINDS[spec.network]
     if kind.size is None:
         size = spec.get('size')
         if not isinstance(size, int) or size < 16 or size & (size - 1):
-            raise UserError(f'{spec.network} with size {size!r}: a power of two from 16 on is expected')
+            raise UserError(f'{spec.network} with size {shown(size)}: a power of two from 16 on is expected')
         return kind._replace(size=size)
     if spec.get('size', kind.size) != kind.size or 'width' in spec:
         raise UserError(f'{spec.network} has the fixed size {kind.size} and no width; leave both out')
@@ -100,7 +101,7 @@ def check_weights(specs, names):
     if missing:
         lines = [f'weights of {len(missing)} perception network(s) are missing:']
         lines += [f'  {spec.weights}.index and .data-00000-of-00001: put them there; {spec.source}' for spec in missing]
-        raise UserError('\n'.join(lines))
+        raise UserError(*lines)
 
 
 class Experts:

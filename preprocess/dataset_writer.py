@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dnnlib import tfrecords
-from dnnlib.util import UserError, atomic_path
+from dnnlib.util import UserError, atomic_path, listed, shown
 from preprocess import photos
 from preprocess.workers import start as start_workers
 from worlds import label
@@ -119,10 +119,10 @@ class Hdf5Images:
         found = [key for key, shape in shapes.items() if key.startswith('data') and len(shape) == 4]
         if not found:
             raise UserError(f'{self.path}: holds no array data* of images [n, C, H, W]; it holds '
-                            f'{", ".join(sorted(self._file)) or "nothing"}')
+                            f'{listed(sorted(self._file)) or "nothing"}')
         largest = max(found, key=lambda key: shapes[key][-1])
         if not all(shapes[largest]):
-            raise UserError(f'{self.path}: its array {largest} of shape {list(shapes[largest])} holds no images')
+            raise UserError(f'{self.path}: its array {shown(largest)} of shape {list(shapes[largest])} holds no images')
         return largest
 
     def __len__(self):

@@ -6,6 +6,9 @@ A process of its own, because the package mtcnn (1.0) works only in eager mode o
 import argparse
 import os
 
+import dnnlib  # noqa: F401       first, so that Ctrl-C during the imports leaves no traceback
+
+# isort: split
 import numpy as np
 from tqdm import tqdm
 

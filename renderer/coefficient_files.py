@@ -8,7 +8,7 @@ import os
 import struct
 import zipfile
 import zlib
-from typing import Dict, Optional
+from typing import Dict, Optional, Sequence
 
 import numpy as np
 
@@ -19,13 +19,16 @@ from renderer import factors
 PYTORCH_ARRAYS = (('id', factors.SHAPE), ('tex', factors.TEXTURE), ('exp', factors.EXPRESSION),
                   ('angle', factors.ANGLES), ('gamma', factors.LIGHTING), ('trans', factors.TRANSLATION))
 
+NAMES = ('coeff',) + tuple(name for name, _ in PYTORCH_ARRAYS)
+
 # MAT v5: data types of numbers, of the parts of an array, and classes of arrays (8-bit integers and all above: numbers)
 NUMBERS = {kind: np.dtype(name) for kind, name in ((1, 'i1'), (2, 'u1'), (3, '<i2'), (4, '<u2'), (5, '<i4'), (6, '<u4'),
                                                    (7, '<f4'), (9, '<f8'), (12, '<i8'), (13, '<u8'))}
 MATRIX, COMPRESSED, INT8, INT32, UINT32 = 14, 15, 1, 5, 6
 NUMERIC_CLASSES = range(6, 16)
 COMPLEX = 0x0800
-LARGEST = 1 << 24           # bytes a compressed element may unpack to; coefficients need two thousand
+NUMBERS_V4 = ('f8', 'f4', 'i4', 'i2', 'u2', 'u1')
+LARGEST = 1 << 25           # bytes that all arrays may unpack to together; coefficients need two thousand
 
 
 class UnusableFile(UserError):
@@ -75,17 +78,20 @@ def numbers(arrays: Dict[str, Optional[np.ndarray]], name: str, count: Optional[
     return values
 
 
-def read_arrays(path: str) -> Dict[str, Optional[np.ndarray]]:
-    """{name: array} of a .npz file, or of what is taken for a .mat file (MATLAB -v6 and -v7, scipy's savemat).
+def read_arrays(path: str, names: Sequence[str] = NAMES) -> Dict[str, Optional[np.ndarray]]:
+    """{name: array}, those of `names` that are in a .npz file, or in what is taken for a .mat file (MATLAB -v4 to -v7).
 
-    None in place of an array of a .mat that holds no real numbers (text, cells, objects). UnusableFile: not readable.
+    None in place of an array of a .mat that holds no real numbers (text, cells, objects). UnusableFile: not readable,
+    or more than LARGEST bytes when unpacked.
     """
     if not os.path.isfile(path):
         raise UnusableFile(path, 'no such file; expected coefficients as .mat or .npz')
     try:
-        return _read_npz(path) if path.lower().endswith('.npz') else _read_mat(path)
+        if path.lower().endswith('.npz'):
+            return _read_npz(path, names)
+        return {name: array for name, array in _read_mat(path).items() if name in names}
     except _Unreadable as error:
-        raise UnusableFile(path, f'{error}; expected .mat (MATLAB v5) or .npz, as preprocess_data.py or '
+        raise UnusableFile(path, f'{error}; expected .mat (MATLAB -v7) or .npz, as preprocess_data.py or '
                            'Deep3DFaceReconstruction writes it') from error
 
 
@@ -93,11 +99,15 @@ class _Unreadable(Exception):
     """Why a file cannot be read."""
 
 
-def _read_npz(path):
+def _read_npz(path, names):
     try:
-        zipfile.ZipFile(path).close()           # NumPy 1.18 complains once more when it forgets a damaged one
+        with zipfile.ZipFile(path) as archive:  # NumPy 1.18 complains once more when it forgets a damaged one
+            if sum(entry.file_size for entry in archive.infolist() if entry.filename[:-4] in names) > LARGEST:
+                raise _Unreadable(f'its arrays are absurdly large, more than {LARGEST >> 20} MiB')
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+            return {name: stored[name] for name in stored.files if name in names}
+    except _Unreadable:
+        raise
     except Exception as error:                  # damaged files make NumPy raise almost anything
         raise _Unreadable(f'damaged ({_one_line(error)})') from error
 
@@ -118,23 +128,51 @@ def _read_mat(path):
 
 
 def _arrays(content):
-    """{name: array, None where it does not hold real numbers} in the bytes of a MAT v5 file."""
-    if content[126:128] != b'IM':
-        raise _Unreadable('saved as MATLAB -v7.3; save it with -v7' if content.startswith(b'MATLAB 7.3') else
-                          'not a MATLAB v5 file' if content else 'empty')
-    arrays, position = {}, 128
+    """{name: array, None where it does not hold real numbers} in the bytes of a MAT file."""
+    if content.startswith((b'MATLAB 7.3', b'\x89HDF')) or content[512:516] == b'\x89HDF':
+        raise _Unreadable('saved as MATLAB -v7.3; save it with -v7')
+    if content[126:128] == b'IM':
+        read, position = _array_v5, 128
+    elif content[1:4] == b'\0\0\0':
+        read, position = _array_v4, 0
+    else:
+        raise _Unreadable('not a MATLAB file' if content else 'empty')
+    arrays, room = {}, LARGEST
     try:
         while position < len(content):
-            kind, element, position = _element(content, position)
-            if kind == COMPRESSED:
-                kind, element, _ = _element(_unpack(element), 0)
-            if kind != MATRIX:
-                raise _Unreadable(f'damaged: element of type {kind}')
-            name, array = _matrix(element)
-            arrays[name] = array
+            name, arrays[name], position, room = read(content, position, room)
     except (struct.error, zlib.error, ValueError, IndexError) as error:
         raise _Unreadable(f'damaged ({_one_line(error)})') from error
     return arrays
+
+
+def _array_v4(content, position, room):
+    """The array at `position` of a MAT v4 file -> (name, array, position of the next, room)."""
+    kind, rows, columns, imaginary, length = struct.unpack_from('<5i', content, position)
+    precision, is_text = divmod(kind, 10)
+    if not 0 <= precision < len(NUMBERS_V4) or min(rows, columns, length) < 0:
+        raise _Unreadable('damaged: an array of unknown type')
+    numbers = np.dtype('<' + NUMBERS_V4[precision])
+    begin = position + 20 + length
+    end = begin + rows * columns * numbers.itemsize * (2 if imaginary else 1)
+    if end > len(content):
+        raise _Unreadable('cut off')
+    name = content[position + 20:begin].rstrip(b'\0').decode('latin-1')
+    if is_text or imaginary:
+        return name, None, end, room
+    return name, np.frombuffer(content[begin:end], numbers).reshape([rows, columns], order='F'), end, room
+
+
+def _array_v5(content, position, room):
+    """As `_array_v4`, of a MAT v5 file. room: bytes that may still be unpacked."""
+    kind, element, position = _element(content, position)
+    if kind == COMPRESSED:
+        element = _unpack(element, room)
+        room -= len(element)
+        kind, element, _ = _element(element, 0)
+    if kind != MATRIX:
+        raise _Unreadable(f'damaged: element of type {kind}')
+    return _matrix(element) + (position, room)
 
 
 def _element(content, position):
@@ -151,11 +189,11 @@ def _element(content, position):
     return kind, data, end
 
 
-def _unpack(data):
+def _unpack(data, room):
     unpacker = zlib.decompressobj()
-    content = unpacker.decompress(data, LARGEST)
-    if not unpacker.eof:
-        raise _Unreadable('damaged: a compressed array is cut off or absurdly large')
+    content = unpacker.decompress(data, room + 1)
+    if not unpacker.eof or len(content) > room:
+        raise _Unreadable('damaged: its compressed arrays are cut off or absurdly large')
     return content
 
 

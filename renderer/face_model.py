@@ -215,7 +215,7 @@ def _check_present(folder):
     if others and '01_MorphableModel.mat' in missing:
         lines.append(f'  {others[0]} is no replacement: it is the Basel Face Model 2017 or 2019, which has another '
                      'mesh and other bases than the model of 2009')
-    raise UserError('\n'.join(lines))
+    raise UserError(*lines)
 
 
 def _basel_part(path, rows):

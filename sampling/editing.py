@@ -67,7 +67,7 @@ class Embedding:
     def load(cls, path, tag=None):
         """Read what `save` wrote; None where that is not to be had, or was made of something else than `tag`."""
         try:
-            arrays = coefficient_files.read_arrays(path)
+            arrays = coefficient_files.read_arrays(path, ('tag', 'w', 'error', 'likeness'))
             if tag is not None and str(arrays.get('tag')) != tag:
                 return None
             w = coefficient_files.numbers(arrays, 'w', None, path).reshape(np.shape(arrays['w']))

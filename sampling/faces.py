@@ -118,12 +118,15 @@ class Face:
             raise UserError(f'{path}: faces are saved as .npz or .mat')
 
     @classmethod
-    def load(cls, path, noise_dim=factors.NOISE_DIM):
-        """Read a Face from .npz or .mat: what `save` wrote, or a reconstruction's (coefficient_files), zero noise."""
-        arrays = coefficient_files.read_arrays(path)
+    def load(cls, path, noise_dim=None):
+        """Read a Face from .npz or .mat: what `save` wrote, or a reconstruction's (coefficient_files), zero noise.
+
+        noise_dim: of the generator that shall draw it, UserError if the file has another; None: what the file has.
+        """
+        arrays = coefficient_files.read_arrays(path, coefficient_files.NAMES + ('noise', 'z'))
         recon = coefficient_files.reconstruction_vector(arrays, path)
-        noise = np.zeros(noise_dim, np.float32)
+        noise = np.zeros(factors.NOISE_DIM if noise_dim is None else noise_dim, np.float32)
         if 'noise' in arrays:
-            noise = coefficient_files.numbers(arrays, 'noise', None, path)
+            noise = coefficient_files.numbers(arrays, 'noise', noise_dim, path)
         z = coefficient_files.numbers(arrays, 'z', factors.NUM_LATENTS, path) if 'z' in arrays else None
         return cls(np.concatenate([recon[:factors.NUM_COEFFS], noise]), z)

@@ -11,7 +11,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from dnnlib import pictures
-from dnnlib.util import UserError, atomic_path
+from dnnlib.json_files import read_json, write_json
+from dnnlib.util import UserError
 
 SETTINGS = 'settings.json'
 _STALE_SECONDS = 3600.0
@@ -37,9 +38,7 @@ class ImageFolder:
         self._check_settings(settings, belongs, overwrite)
         if overwrite:
             self._remove(dealt or belongs)
-        with atomic_path(os.path.join(self.path, SETTINGS)) as temporary:
-            with open(temporary, 'w', encoding='utf-8') as file:
-                json.dump(settings, file, indent=1, sort_keys=True)
+        write_json(os.path.join(self.path, SETTINGS), settings)
         self._pool = ThreadPoolExecutor(max_workers=min(8, max(2, os.cpu_count() or 2)))
         self._room = threading.Semaphore(64)        # pictures that may wait for a thread: bounds the memory
         self._error = None
@@ -54,7 +53,8 @@ class ImageFolder:
         if SETTINGS not in self._there:
             raise UserError(f'{self.path}: holds {len(made)} pictures but no {SETTINGS}, so nobody knows how they '
                             'were made; choose another --outdir, or give --overwrite to make them again')
-        old = _read_settings(os.path.join(self.path, SETTINGS))
+        old = read_json(os.path.join(self.path, SETTINGS),
+                        'the settings of a sampling run; choose another --outdir, or give --overwrite')
         changed = [key for key in sorted(set(old) | set(settings)) if old.get(key) != settings.get(key)]
         if changed:
             what = ', '.join(f'{key} {_short(old.get(key))} (now {_short(settings.get(key))})' for key in changed)
@@ -137,19 +137,8 @@ def _listing(path):
     return names
 
 
-def _read_settings(path):
-    try:
-        with open(path, encoding='utf-8') as file:
-            settings = json.load(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f'{path}: not readable ({error}); choose another --outdir, or give --overwrite')
-    if not isinstance(settings, dict):
-        raise UserError(f'{path}: not the settings of a sampling run; choose another --outdir, or give --overwrite')
-    return settings
-
-
 def _short(value):
     """A setting for a message: digests shortened."""
     if isinstance(value, str) and len(value) == 64:
         return f'{value[:8]}...'
-    return 'unset' if value is None else json.dumps(value)
+    return 'unset' if value is None else json.dumps(value)[:200]

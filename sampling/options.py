@@ -24,7 +24,7 @@ FILE_PARTS = [part for part in PARTS if part != 'noise']
 def shard(text):
     """'2/8' -> (1, 8): the share of this run (from 0) and how many shares there are."""
     first, _, second = text.partition('/')
-    if not (first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second)):
+    if not (text.isascii() and first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second)):
         raise argparse.ArgumentTypeError(f'{text!r} is no shard: expected I/N with I from 1 to N, e.g. 2/8')
     return int(first) - 1, int(second)
 
@@ -71,7 +71,7 @@ def add_drawing_options(group):
 def factor(text):
     """'pose' or '3' -> 3, the number of what moves (renderer.factors.FACTOR_CHOICES)."""
     words = [word for word, _ in FACTOR_CHOICES]
-    if text.isdigit() and int(text) < len(words):
+    if text in map(str, range(len(words))):
         return int(text)
     if text in words:
         return words.index(text)

@@ -10,6 +10,9 @@ import argparse
 import glob
 import os
 
+import dnnlib  # noqa: F401       first, so that Ctrl-C during the imports leaves no traceback
+
+# isort: split
 import numpy as np
 
 import config

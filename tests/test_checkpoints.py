@@ -73,9 +73,19 @@ def test_mismatch_is_one_error_that_names_everything(tf_session, prefix):
     with pytest.raises(UserError) as caught:
         checkpoints.restore(prefix, wanted, scopes=['a'])
     message = str(caught.value)
-    assert 'missing: a/gone' in message and 'not expected: a/bias' in message and 'a/kernel [2, 3]' in message
+    assert "missing: 'a/gone'" in message and "not expected: 'a/bias'" in message and "'a/kernel' [2, 3]" in message
     assert '\n' not in message and prefix in message
     assert tf_session.run(wanted['step']) == 1      # nothing was changed
+
+
+@pytest.mark.parametrize('value', [[1, 1e300], [np.nan, 1]])
+def test_weights_that_float32_cannot_hold_are_refused(tf_session, tmp_path, value):
+    variable = tf.get_variable('w', initializer=np.float32([5, 6]))
+    tf_session.run(variable.initializer)
+    checkpoints.save(str(tmp_path / 'x.ckpt'), {'w': np.float64(value)})
+    with pytest.raises(UserError, match="x.ckpt: 'w' hold values that are NaN, infinite or beyond float32"):
+        checkpoints.restore(str(tmp_path / 'x.ckpt'), [variable])
+    np.testing.assert_array_equal(tf_session.run(variable), [5, 6])
 
 
 def test_names_beyond_the_scopes_are_ignored(tf_session, prefix):
@@ -83,7 +93,7 @@ def test_names_beyond_the_scopes_are_ignored(tf_session, prefix):
 
 
 def test_read_of_an_unknown_name(prefix):
-    with pytest.raises(UserError, match='lacks nothing/like/it'):
+    with pytest.raises(UserError, match="lacks 'nothing/like/it'"):
         checkpoints.read(prefix, ['nothing/like/it'])
 
 

@@ -46,21 +46,66 @@ def test_parser_reads_arrays_as_scipy_does(tmp_path, array, name, compressed):
     np.testing.assert_array_equal(found[name], scipy.io.loadmat(path)[name])
 
 
+_SAVE_AS_V7 = 'saved as MATLAB -v7.3; save it with -v7'
+
+
 def _mat5(kind, body):
     return b'MATLAB 5.0'.ljust(124) + b'\0\1IM' + struct.pack('<II', kind, len(body)) + body
 
 
 @pytest.mark.parametrize('make, reason', [
-    (lambda: b'', 'empty'), (lambda: b'version https://git-lfs', 'not a MATLAB v5 file'),
-    (lambda: b'MATLAB 7.3 MAT-file'.ljust(512), '-v7.3'), (lambda: _mat5(77, b'12345678'), 'element of type 77'),
+    (lambda: b'', 'empty'), (lambda: b'version https://git-lfs', 'not a MATLAB file'),
+    (lambda: b'MATLAB 7.3 MAT-file'.ljust(124) + b'\0\2IM'.ljust(388, b'\0') + b'\x89HDF', _SAVE_AS_V7),
+    (lambda: b'\x89HDF\r\n', _SAVE_AS_V7),
+    (lambda: _mat5(77, b'12345678'), 'element of type 77'),
     (lambda: _mat5(coefficient_files.COMPRESSED, zlib.compress(bytes(1 << 26))), 'absurdly large')],
-    ids=['empty', 'text', 'v7.3', 'unknown', 'bomb'])
+    ids=['empty', 'text', 'v7.3', 'hdf5', 'unknown', 'bomb'])
 def test_other_formats_are_named(tmp_path, make, reason):
     path = str(tmp_path / 'a.mat')
     with open(path, 'wb') as file:
         file.write(make())
     with pytest.raises(UserError, match=reason):
         read_reconstruction(path)
+
+
+def test_arrays_together_may_not_be_absurdly_large(tmp_path):
+    large = {f'x{i}': np.zeros(1 << 20) for i in range(5)}          # 8 MiB each, a few kB in the file
+    with pytest.raises(UserError, match='absurdly large'):
+        read_reconstruction(_write(tmp_path, compressed=True, coeff=COEFF, **large))
+
+
+def test_an_npz_unpacks_what_is_asked_for(tmp_path, monkeypatch):
+    path = str(tmp_path / 'a.npz')
+    monkeypatch.setattr(coefficient_files, 'LARGEST', 1 << 14)
+    np.savez_compressed(path, coeff=COEFF, other=np.zeros(1 << 20))
+    np.testing.assert_array_equal(read_reconstruction(path), COEFF)
+    np.savez_compressed(path, coeff=np.zeros(1 << 20))
+    with pytest.raises(UserError, match='absurdly large'):
+        read_reconstruction(path)
+
+
+@pytest.mark.parametrize('dtype', ['f8', 'f4', 'i2'])
+def test_matlab_v4(tmp_path, dtype):
+    path, coeff = str(tmp_path / 'a.mat'), (COEFF * 9).astype(dtype)
+    scipy.io.savemat(path, dict(text='words', coeff=coeff, z=coeff * 1j, after=np.ones([2, 3])), format='4')
+    np.testing.assert_array_equal(read_reconstruction(path), coeff.astype(np.float32))
+    with open(path, 'rb') as file:
+        content = file.read()
+    for cut in range(0, len(content), 37):
+        with open(path, 'wb') as file:
+            file.write(content[:cut])
+        try:
+            np.testing.assert_array_equal(read_reconstruction(path), coeff.astype(np.float32))
+        except UserError as error:
+            assert path in str(error) and '\n' not in str(error)
+
+
+def test_a_face_of_another_noise_vector_is_named(tmp_path):
+    path = str(tmp_path / 'a.npz')
+    Face(np.zeros(254 + 8)).save(path)
+    assert Face.load(path).noise.size == Face.load(path, 8).noise.size == 8
+    with pytest.raises(UserError, match='a.npz: `noise` has shape .8.; expected 32 numbers'):
+        Face.load(path, 32)
 
 
 def test_a_name_that_only_begins_like_coeff(tmp_path):

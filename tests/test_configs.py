@@ -47,7 +47,8 @@ def test_any_file_is_one_line_or_a_whole_schedule(tmp_path_factory, content):
     try:
         config = configs.load(str(path))
     except UserError as error:
-        assert str(error).startswith(str(path)) and '\n' not in str(error) and len(str(error)) < 800
+        assert str(error).replace('--config ', '').startswith(str(path))
+        assert '\n' not in str(error) and len(str(error)) < 800
     else:
         _walk(config)
         assert configs.from_options(json.loads(json.dumps(config))) == config
@@ -64,7 +65,7 @@ def test_any_file_is_one_line_or_a_whole_schedule(tmp_path_factory, content):
     ({'learning_rate_dict': None}, 'learning_rate_dict is None; expected a table'),
     ({'learning_rate_dict': {'²': 1}}, 'learning_rate_dict is'), ({'tick_kimg_dict': {'8': 0}}, 'tick_kimg_dict is'),
     ({'minibatch': 16.5}, 'minibatch is 16.5; expected a whole number'), ({'data_dir': 5}, 'data_dir is 5'),
-    ({'full_resolution': 'a'}, "full_resolution is 'a'"), ({'total_kimg': math.nan}, 'total_kimg is nan'),
+    ({'full_resolution': 'a'}, "full_resolution is 'a'"), ({'total_kimg': math.nan}, 'not readable JSON .*NaN'),
     ({'total_kimg': 10 ** 400}, r'total_kimg is 10+ \.\.\.'), ({'unit_coefficients': 1}, 'unit_coefficients is 1'),
     ({'generator': {'fmap_bass': 64}}, 'generator: unknown fmap_bass; expected some of'),
     ({'generator': {'resolution': 64}}, 'generator: unknown resolution'),

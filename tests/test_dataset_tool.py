@@ -190,7 +190,7 @@ def test_hdf5_without_images(tmp_path, shape):
     with h5py.File(str(tmp_path / 'x.h5'), 'w') as file:
         file.create_group('data')
         file['data1'] = np.zeros(shape, np.uint8)
-    with pytest.raises(UserError, match=r'x.h5: its array data1 of shape .* holds no images'):
+    with pytest.raises(UserError, match=r"x.h5: its array 'data1' of shape .* holds no images"):
         dataset_writer.Hdf5Images(str(tmp_path / 'x.h5'))
 
 

@@ -283,6 +283,22 @@ def test_an_error_of_one_reaches_all():
     assert beats.verdicts()[:2] == ['process 2 stopped with an error: ValueError: made up'] * 2
 
 
+@pytest.mark.parametrize('message', [
+    {'beat': 5}, {'beat': {'steps': 'x'}}, {'beat': {'patience': float('nan')}}, {'beat': {'unknown': 1}}])
+@pytest.mark.parametrize('sender', [0, 1])
+def test_a_malformed_heartbeat_never_ends_the_watch_silently(message, sender):
+    beats = Beats(3)
+    peers = beats.all[sender]._peers
+    peers[2 if sender == 0 else 0].send(**message)
+    assert all(verdict.startswith(f'process {sender}: what it sends is no heartbeat') for verdict in beats.verdicts())
+
+
+def test_an_error_of_the_watch_itself_is_told():
+    beats = Beats(2)
+    beats.all[1]._judge = None
+    assert 'the watch over the other processes failed (TypeError' in beats.verdicts()[1]
+
+
 @pytest.mark.parametrize('early', [0, 1])
 def test_who_leaves_early_is_named(early):
     beats = Beats(2, QUICK._replace(leave=0.3))

@@ -168,7 +168,7 @@ def test_pictures_of_unknown_origin_are_not_touched(here):
     with pytest.raises(UserError, match='1 pictures but no settings.json'):
         ImageFolder(here, {}, belongs=lambda name: name == '000_00')
     ImageFolder(here, {'a': 1}, belongs=lambda name: name == '000_01')
-    for content, message in (('{', 'not readable'), ('[]', 'not the settings')):
+    for content, message in (('{', 'not readable'), ('[]', 'expected the settings')):
         with open('settings.json', 'w') as file:
             file.write(content)
         with pytest.raises(UserError, match=message):

@@ -73,19 +73,19 @@ def test_enlarging():
 
 
 @pytest.mark.parametrize('size,expected', [(256, (7, 4)), (1024, (3, 2)), (64, (30, 16)), (8, (32, 32)), (512, (3, 2))])
-def test_snapshot_grid_size(size, expected):
-    assert pictures.snapshot_grid_size(size, size) == expected
+def test_screen_grid_size(size, expected):
+    assert pictures.screen_grid_size(size, size) == expected
 
 
-def test_snapshot_grid_puts_fakes_left_and_renders_right():
+def test_pairs_of_images():
     fakes = np.linspace(-1, 1, 4 * 3 * 256 * 256).reshape(4, 3, 256, 256).astype(np.float32)
     renders = _tiles(4, 256, 256)
-    tiles = pictures.snapshot_tiles(fakes, renders)
+    tiles = pictures.side_by_side(fakes, renders)
     assert tiles.shape == (4, 256, 512, 3) and tiles.dtype == np.uint8
     assert_close(tiles[:, :, :256], pictures.to_uint8(fakes))
     assert_close(tiles[:, :, 256:], renders)
     with pytest.raises(UserError, match='differ'):
-        pictures.snapshot_tiles(fakes, renders[:3])
+        pictures.side_by_side(fakes, renders[:3])
 
 
 def test_saved_pictures(tmp_path):

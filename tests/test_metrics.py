@@ -17,6 +17,7 @@ import pytest
 import config
 from benchmarks.sampling import write_random_model
 from dnnlib import hashes
+from dnnlib.tflib import pickles
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
 from metrics import inputs, metric_base, sources
@@ -25,6 +26,7 @@ from renderer import factors
 from sampling import pretrained
 from synthetic import photos, prior
 from tests.common import assert_close
+from training import networks_stylegan
 from worlds import label, parts
 
 SIZE, SUBJECTS, VARIATIONS, NUM = 64, 6, 4, 136
@@ -171,7 +173,6 @@ def test_every_result_says_how_and_on_how_many(of_photos, of_untrained):
 
 def test_a_growing_generator_is_compared_at_the_size_it_has(tmp_path):
     path = write_untrained(str(tmp_path / 'growing.pkl'), 8)
-    from dnnlib.tflib import pickles
     states = pickles.load_states(path)
     for state in [states[0]] + list(states[0].components.values()):
         state.variables[:] = [(name, np.float32(1) if name == 'lod' else value) for name, value in state.variables]
@@ -186,6 +187,29 @@ def test_a_growing_generator_is_compared_at_the_size_it_has(tmp_path):
         w = source.dlatents(coeffs)
         exact = source.float_pictures(w)
         assert_close(np.floor(np.clip(exact, 0, 255)), stored.astype(np.float32), atol=1)
+
+
+def test_noise_maps_belong_to_their_picture_whatever_the_batch(tmp_path):
+    path = write_untrained(str(tmp_path / 'noisy.pkl'), 8)
+    states = pickles.load_states(path)
+    for state in [states[0]] + list(states[0].components.values()):
+        state.variables[:] = [(name, np.ones_like(value) if name.endswith('Noise/weight') else value)
+                              for name, value in state.variables]
+    pickles.save_states(states, path)
+    coeffs = np.ones([6, 286], np.float32)
+    with contextlib.closing(sources.GeneratorSource(path, parts.of_model(path).vae_weights)) as source:
+        whole = source.pictures(coeffs, seed=(1, 5), batch=6).astype(np.int16)
+        assert min(np.abs(whole[i] - whole[j]).max() for i in range(6) for j in range(i)) > 10
+        for batch in (1, 4):
+            assert np.abs(source.pictures(coeffs, seed=(1, 5), batch=batch) - whole).max() <= 1     # rounding
+        later = source.pictures(coeffs[:2], seed=(1, 8), batch=2)
+        assert np.abs(later - whole[3:5]).max() <= 1
+
+
+def test_no_layer_of_a_picture_repeats_one_of_another(tf_session):
+    shape, seeds = [3, 1, 4, 4], sources.noise_seeds((7, 2 ** 31), 3)
+    maps = np.concatenate(tf_session.run([networks_stylegan._fresh_noise(shape, seeds, layer) for layer in range(20)]))
+    assert len({values.tobytes() for values in maps}) == 60 and abs(maps.std() - 1) < 0.1
 
 
 def test_another_reconstruction_network(place, tmp_path):

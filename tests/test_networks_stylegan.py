@@ -10,7 +10,7 @@ from dnnlib.tflib.compat import IS_TF1, gpu_names, tf
 from dnnlib.tflib.network import Network
 from dnnlib.util import UserError
 from tests.common import assert_close, data, relative_l2
-from training import loss
+from training import loss, networks_stylegan  # noqa: F401       registers G_style, D_basic
 
 STORED_NOISE = dict(is_validation=True, randomize_noise=False)
 SMALL = dict(fmap_base=64, fmap_max=8, resolution=8)
@@ -289,8 +289,8 @@ def test_coefficient_scale(tf_session):
 
 
 @pytest.mark.parametrize('func, kwargs, message', [
-    ('G_style', dict(mapping_fmap=3), 'unknown option mapping_fmap'),
-    ('D_basic', dict(latent_size=3), 'unknown option latent_size'),
+    ('G_style', dict(mapping_fmap=3), "unknown option 'mapping_fmap'"),
+    ('D_basic', dict(latent_size=3), "unknown option 'latent_size'"),
     ('G_style', dict(resolution=48), 'resolution 48: expected a power of two'),
     ('G_style', dict(structure='circular'), 'structure'),
     ('G_style', dict(nonlinearity='tanh'), 'nonlinearity'),

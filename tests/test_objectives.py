@@ -18,7 +18,7 @@ from renderer import factors
 from renderer.face_model import load_face_model_file
 from renderer.face_renderer import FaceRenderer
 from tests.common import assert_close, data
-from training import configs, loss, loss_contrastive, objectives
+from training import configs, loss, loss_contrastive, networks_stylegan, objectives  # noqa: F401
 from vae.model import RELEASED, Decoders, decoder_shapes
 
 WEIGHTS = dict(w_id=3.0, w_lm=500.0, w_gamma=10.0, w_skin=20.0, w_exp_warp=10.0, w_gamma_change=10.0)

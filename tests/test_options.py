@@ -20,7 +20,9 @@ def test_what_fits(kind, text, value):
 
 @pytest.mark.parametrize('kind,text,message', [
     (whole(1), '0', '0 is out of range: expected a whole number from 1 on'),
-    (whole(1), '2.5', "'2.5' is not a whole number from 1 on"),
+    (whole(1), '2.5', "'2.5' is not a whole number from 1 on"), (whole(1), '1_5', "'1_5' is not a whole number"),
+    (whole(1), '\uff11\uff15', 'is not a whole number'), (real(0), '1_5.5', 'is not a number'),
+    (real(0), '\u0663', 'is not a number'),
     (SEED, '4294967296', 'expected a whole number from 0 to 4294967295'),
     (real(0, 1), 'nan', 'nan is out of range: expected a number from 0 to 1'), (real(0), '1e999', 'from 0 on'),
     (real(0, above=True), '0', '0 is out of range: expected a number above 0'), (real(0), 'x', "'x' is not a number")])

@@ -179,9 +179,24 @@ def test_scalars_stay_scalars(tmp_path):
     assert _same(load_states(path)[0].variables, [('lod', np.float32(2.5)), ('n', np.int64(7))])
 
 
+def test_a_file_with_weights_beyond_float32_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(pickles, 'finite_in_float32', lambda value: True)       # another program may write it
+    path = str(tmp_path / 'a.pkl')
+    save_states([_sample(variables=[('w', np.array([1, 1e300]))])], path)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match='a.pkl: network .*: variable w holds .* beyond float32'):
+        load_states(path)
+    largest = np.array([np.finfo(np.float32).max, -1e-300])
+    save_states([_sample(variables=[('w', largest)])], path)
+    assert _same(load_states(path)[0].variables, [('w', largest)])
+
+
+
 @pytest.mark.parametrize('changes, word', [
-    ({'variables': [('w', np.float32('nan'))]}, 'variable w holds NaN'),
-    ({'variables': [('w', np.array([1, np.inf]))]}, 'variable w holds NaN'),
+    ({'variables': [('w', np.float32('nan'))]}, 'variable w holds values that are NaN'),
+    ({'variables': [('w', np.array([1, np.inf]))]}, 'variable w holds values that are NaN'),
+    ({'variables': [('w', np.array([1, -1e300]))]}, 'variable w holds values that are NaN, infinite or beyond float32'),
+    ({'variables': [('w', np.float64(3.5e38))]}, 'variable w holds'),
     ({'variables': [('w', 3)]}, 'numpy array'),
     ({'variables': [('w', np.array([None]))]}, 'numpy array'),
     ({'static_kwargs': {'f': len}}, 'static_kwargs'),

@@ -1,5 +1,6 @@
 """Signals as a wish: the first is noted and answered, even while the program is deep in a C call; the next ends it."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -68,3 +69,29 @@ def test_another_thread_hears_nothing():
     thread.start()
     thread.join()
     assert heard == [None]
+
+
+INTERRUPTS = '''
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name in ('numpy', 'dnnlib.options'):
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+'''
+SCRIPTS = [name for name in sorted(os.listdir(config.ROOT)) if name.endswith('.py') and name != 'config.py']
+
+
+@pytest.mark.parametrize('command', SCRIPTS + ['vae/demo.py', '-m sampling.pack', '-m preprocess.detect'])
+def test_ctrl_c_during_the_imports_of_a_script_leaves_no_traceback(tmp_path, command):
+    (tmp_path / 'sitecustomize.py').write_text(INTERRUPTS)
+    done = subprocess.run([sys.executable] + command.split() + ['--help'], cwd=config.ROOT, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, universal_newlines=True, timeout=60,
+                          env=dict(os.environ, PYTHONPATH=str(tmp_path)))
+    assert (done.returncode, done.stderr, done.stdout) == (130, 'interrupted\n', '')
+
+
+def test_other_programs_that_use_the_library_keep_their_tracebacks():
+    done = subprocess.run([sys.executable, '-c', 'import dnnlib\nraise KeyboardInterrupt'], cwd=config.ROOT,
+                          stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
+    assert 'Traceback' in done.stderr and 'interrupted' not in done.stderr

@@ -49,6 +49,10 @@ def test_list_of_the_skipped(folder, tmp_path, capsys):
         assert file.read().splitlines() == [f'{i}.mat\twhy' for i in range(5)]
     message = capsys.readouterr().err
     assert message.count('\n') == 1 and 'skipped 5 files (0.mat: why; 1.mat: why; 2.mat: why; ...)' in message
+    data.report_skipped([('\udcc8\n.mat', 'why')], path)          # a name that is not UTF-8, or has two lines
+    with open(path) as file:
+        assert file.read() == '\\udcc8\\n.mat\twhy\n'
+    assert capsys.readouterr().err.count('\n') == 1
     data.report_skipped([], path)
     assert not os.path.exists(path) and capsys.readouterr().err == ''
 

@@ -162,7 +162,7 @@ def test_weights_of_another_factor_are_refused(tf_session, tmp_path):
     folder = _small(tmp_path)
     shutil.rmtree(os.path.join(folder, 'exp'))
     shutil.copytree(os.path.join(folder, 'rot'), os.path.join(folder, 'exp'))
-    with pytest.raises(UserError, match='missing: exp/stage1/decoder'):
+    with pytest.raises(UserError, match="missing: 'exp/stage1/decoder"):
         model.Decoders(folder).restore()
 
 

@@ -19,7 +19,7 @@ class FixedFaces:
 
     def __init__(self, Gs, decoders, faces, noise_dim, grid_size=None, seed=0):
         resolution = Gs.output_shapes[0][2]
-        self.grid_size = tuple(grid_size or pictures.snapshot_grid_size(resolution, resolution))
+        self.grid_size = tuple(grid_size or pictures.screen_grid_size(resolution, resolution))
         count, random = self.grid_size[0] * self.grid_size[1], np.random.RandomState(seed)
         coeff = decoders.run(random.standard_normal([count, NUM_LATENTS]))
         self._Gs = Gs
@@ -29,7 +29,7 @@ class FixedFaces:
     def save(self, path):
         """Write fakes beside renders, with the generator's own noise maps."""
         fakes = self._Gs.run(self._inputs, None, minibatch_size=BATCH, is_validation=True, randomize_noise=False)
-        pictures.save_image_grid(pictures.snapshot_tiles(fakes, self._renders), path, self.grid_size, layout='NHWC')
+        pictures.save_image_grid(pictures.side_by_side(fakes, self._renders), path, self.grid_size, layout='NHWC')
 
 
 def _render(faces, coeff, resolution):

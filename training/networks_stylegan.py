@@ -203,7 +203,7 @@ def G_synthesis(
         use_styles=True,
         use_noise=True,
         randomize_noise=True,           # fresh noise per sample; False: the stored noise maps
-        noise_seed=None,                # two integers that decide the fresh noise; None: different at every run
+        noise_seed=None,                # [2] integers that decide the fresh noise, or [N, 2]; None: other ones each run
         nonlinearity='lrelu',
         use_wscale=True,
         use_pixel_norm=False,
@@ -279,11 +279,17 @@ def _noise_variables(top):
 
 
 def _fresh_noise(shape, seed, layer):
-    """N(0, 1); with a seed the layers' draws are those of seed[1], seed[1] + 1, ..."""
+    """N(0, 1) [N, 1, H, W]; with a seed the layers' draws are those of seed[1], seed[1] + 1, ...
+
+    seed: [2], of the whole batch; [N, 2], of each image, whose maps then do not depend on the others in the batch.
+    """
     if seed is None:
         return tf.random_normal(shape)
     seed = tf.convert_to_tensor(seed)
-    return tf.random.stateless_normal(shape, seed + tf.constant([0, layer], seed.dtype))
+    seed += tf.constant([0, layer], seed.dtype)
+    if seed.shape.ndims == 1:
+        return tf.random.stateless_normal(shape, seed)
+    return tf.map_fn(lambda one: tf.random.stateless_normal(shape[1:], one), seed, dtype=tf.float32)
 
 
 def _noise_and_bias(x, noise):

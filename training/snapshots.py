@@ -29,6 +29,7 @@ def load_networks(path: str) -> Tuple[Any, Any, Any]:
 def read_options(path: str) -> List[Dict[str, Any]]:
     """All options of a snapshot's G, D and Gs, read without building them. UserError if it is not one."""
     from dnnlib.tflib.network import options_of
+    from training import networks_stylegan  # noqa: F401       its functions register themselves
     return [options_of(state) for state in _load_three(path)]
 
 
@@ -118,6 +119,7 @@ def _build(path, state):
     """The Network of a state. What its stored options bring about, an untrusted file decides: UserError names it."""
     from dnnlib.tflib.compat import tf
     from dnnlib.tflib.network import Network
+    from training import networks_stylegan  # noqa: F401       its functions register themselves
     _check_options(path, state)
     try:
         return Network.from_state(state)

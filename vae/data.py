@@ -3,15 +3,16 @@
 import os
 import sys
 from multiprocessing.pool import ThreadPool
+from typing import List, Tuple
 
 import numpy as np
 from tqdm import tqdm
 
-from dnnlib.util import UserError, atomic_path
+from dnnlib.util import UserError, atomic_path, one_line
 from renderer import coefficient_files, factors
 
 
-def list_mat(folder):
+def list_mat(folder: str) -> List[str]:
     """Sorted names of the .mat files in a folder; UserError when it is missing or has none."""
     if not os.path.isdir(folder):
         raise UserError(f'{folder}: no such folder; --datapath wants the folder of .mat coefficient files that '
@@ -23,7 +24,8 @@ def list_mat(folder):
     return names
 
 
-def load_coeffs(folder, where=slice(0, factors.NUM_COEFFS), threads=4, progress=True):
+def load_coeffs(folder: str, where: slice = slice(0, factors.NUM_COEFFS), threads: int = 4,
+                progress: bool = True) -> Tuple[np.ndarray, List[str], List[Tuple[str, str]]]:
     """Read all coefficient files of a folder, in the order of their names.
 
     where: slice of the 257 numbers to keep, e.g. `BY_NAME['exp'].coeffs`. threads: readers; more than cores help on
@@ -55,14 +57,15 @@ def _try(path, where):
         return error
 
 
-def report_skipped(skipped, path):
+def report_skipped(skipped: List[Tuple[str, str]], path: str) -> None:
     """Tell on stderr what was skipped and list all of it in the text file `path`; an older list goes away if none."""
     if not skipped:
         if os.path.exists(path):
             os.remove(path)
         return
     with atomic_path(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
-        file.writelines(f'{name}\t{reason}\n' for name, reason in skipped)
-    first = '; '.join(f'{name}: {reason}' for name, reason in skipped[:3]) + ('; ...' if len(skipped) > 3 else '')
+        file.writelines(one_line(name) + f'\t{reason}\n' for name, reason in skipped)
+    first = '; '.join(f'{one_line(name)}: {reason}' for name, reason in skipped[:3])
+    first += '; ...' if len(skipped) > 3 else ''
     files = 'file' if len(skipped) == 1 else 'files'
     print(f'skipped {len(skipped)} {files} ({first}); all are listed in {path}', file=sys.stderr)

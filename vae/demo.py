@@ -4,18 +4,22 @@ import argparse
 import hashlib
 import json
 import os
-import signal
 import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import dnnlib  # noqa: F401       first, so that Ctrl-C during the imports leaves no traceback
+
+# isort: split
 import numpy as np
 from tqdm import tqdm
 
 import config
+from dnnlib.json_files import read_json, write_json
 from dnnlib.options import SEED, real, whole
-from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, UserError, atomic_path, run_main
+from dnnlib.submission.stop import StopSignals
+from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, UserError, atomic_path, run_main, shown
 from renderer.factors import BY_NAME, FACTORS
 from vae import data
 from worlds import label
@@ -29,8 +33,8 @@ COLLAPSED = 0.05        # explained variance below this: the latents carry nothi
 MUST_MATCH = ('samples', 'batch_size', 'seed', 'val', 'cross_entropy_loss', 'kl_warmup', 'start_gamma', 'lr',
               'lr_epochs', 'lr_fac')
 EPILOG = """
-The result is found by sampling and training when --output-path is vae/weights of the project (or the folder that the
-environment variable DISCO_VAE_WEIGHTS_DIR names). Checkpoints of every fifth and the last epoch go to
+Sampling and training take the result with --vae_weights <output-path>.
+Checkpoints of every fifth and the last epoch go to
 <output-path>/<factor>/from_scratch/stage1_epoch_N.ckpt (the last five are kept); at the end the last one is copied to
 <output-path>/<factor>/stage1_epoch_395.ckpt, the name under which the released software looks for it, and
 trained.json beside it says what it is, and world.json which world it is of, where <datapath> or the folder above says
@@ -98,19 +102,12 @@ def _folders(options):
                     epochs=os.path.normpath(os.path.join(factor, 'from_scratch')))
 
 
-def _write_json(path, content):
-    with atomic_path(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
-        file.write(json.dumps(content, indent=1) + '\n')
-
-
-def _read_json(path):
+def _facts(path):
     """Content of a JSON file of ours; {} when it is missing or unreadable."""
     try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
-    except (OSError, ValueError):
+        return read_json(path)
+    except UserError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _set_aside(folder):
@@ -197,29 +194,14 @@ def _resume(trainer, folders, options, settings):
         raise UserError(f'{prefix} has hidden layers of width {width}: go on with --width {width}, or start anew with '
                         '--no-resume')
     trainer.restore(prefix)
-    before = _read_json(os.path.join(folders.epochs, SETTINGS))
-    changed = [f'{key} {before[key]} -> {settings[key]}' for key in MUST_MATCH
+    before = _facts(os.path.join(folders.epochs, SETTINGS))
+    changed = [f'{key} {shown(before[key])} -> {settings[key]}' for key in MUST_MATCH
                if key in before and before[key] != settings[key]]
     if changed:
         print(f'warning: {prefix} was trained with other settings ({", ".join(changed)}): training goes on with the '
               'new ones; --no-resume starts anew', file=sys.stderr)
     print(f'resumed from {prefix}')
     return epochs[-1] + 1
-
-
-class _Stop:
-    """Ctrl-C or SIGTERM asks for the end of the epoch; a second one leaves at once."""
-
-    def __init__(self):
-        self.asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
-
-    def _ask(self, number, frame):
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        print('\nstopping after this epoch and saving; once more to leave at once', file=sys.stderr)
 
 
 def _train_epoch(trainer, epoch, options, log, bar):
@@ -250,11 +232,11 @@ def _save(trainer, folders, epoch):
 
 
 def _train(trainer, folders, first, options, reports):
-    """All epochs from `first` on; True when training came to its end, False when it was stopped."""
+    """All epochs from `first` on; None when training came to its end, else the number of the signal that stopped it."""
     log = Log(folders.factor, options.write_iteration, trainer.global_step)
-    stop = _Stop()
-    with tqdm(total=options.epochs * trainer.steps_per_epoch, initial=first * trainer.steps_per_epoch,
-              desc=f'VAE {options.factor}', unit='step', disable=None) as bar:
+    with StopSignals('stopping after this epoch and saving; once more to leave at once') as stop, \
+            tqdm(total=options.epochs * trainer.steps_per_epoch, initial=first * trainer.steps_per_epoch,
+                 desc=f'VAE {options.factor}', unit='step', disable=None) as bar:
         for epoch in range(first, options.epochs):
             loss = _train_epoch(trainer, epoch, options, log, bar)
             tqdm.write(f'Date: {time.strftime("%Y/%m/%d %H:%M:%S")}\t'
@@ -267,7 +249,7 @@ def _train(trainer, folders, first, options, reports):
             if last:
                 break
     log.close()
-    return not stop.asked or epoch == options.epochs - 1
+    return None if epoch == options.epochs - 1 else stop.asked
 
 
 def _describe(what, report):
@@ -299,7 +281,7 @@ def _publish(folders, epoch, result):
     source = os.path.join(folders.epochs, model.CHECKPOINT.format(epoch))
     target, note = os.path.join(folders.factor, model.RELEASED), os.path.join(folders.factor, RESULT)
     there = _index_hash(target)
-    if there is not None and there != _read_json(note).get('index_sha256'):
+    if there is not None and there != _facts(note).get('index_sha256'):
         print(f'warning: {target} holds weights of other origin and was left alone, so sampling goes on using them; '
               f'to use the new ones, move it away and copy {source}.* in its place', file=sys.stderr)
         return
@@ -308,11 +290,10 @@ def _publish(folders, epoch, result):
         os.remove(label_path)            # it speaks of the older weights
     checkpoints.copy(source, target)
     _pass_on_world(folders.epochs, folders.factor)
-    _write_json(note, dict(result, checkpoint=model.RELEASED, epoch=epoch, index_sha256=_index_hash(target)))
+    write_json(note, dict(result, checkpoint=model.RELEASED, epoch=epoch, index_sha256=_index_hash(target)))
     print(f'weights: {target}')
     if os.path.realpath(folders.weights) != os.path.realpath(config.VAE_WEIGHTS_DIR):
-        print(f'sampling and training look in {config.VAE_WEIGHTS_DIR}; to use these weights copy them there or set '
-              f'DISCO_VAE_WEIGHTS_DIR={folders.weights}')
+        print(f'sampling and training use them with --vae_weights {folders.weights}, once all four factors are there')
 
 
 def _check_world(folders):
@@ -335,7 +316,7 @@ def _pass_on_world(source, target):
 
 
 def main():
-    """Options -> trained weights; exit code 130 when stopped by Ctrl-C."""
+    """Options -> trained weights; exit code 128 + n when signal n stopped it, 130 for Ctrl-C."""
     options = parse_options()
     os.environ['CUDA_VISIBLE_DEVICES'] = options.gpu
     if options.precision != 'float32':
@@ -367,13 +348,14 @@ def _run(options, folders, samples, held_out, num_skipped):
     settings = _settings(options, len(samples))
     first = _resume(trainer, folders, options, settings)
     _pass_on_world(folders.datapath, folders.epochs)
-    _write_json(os.path.join(folders.epochs, SETTINGS), settings)
+    write_json(os.path.join(folders.epochs, SETTINGS), settings)
     centre = samples.mean(axis=0, dtype=np.float64)
     reports = EasyDict(training=lambda: trainer.evaluate(samples, centre),
                        held_out=lambda: trainer.evaluate(held_out, centre) if options.val else None)
-    if first < options.epochs and not _train(trainer, folders, first, options, reports):
+    stopped_by = _train(trainer, folders, first, options, reports) if first < options.epochs else None
+    if stopped_by:
         print('stopped; the same command goes on from here')
-        return 128 + signal.SIGINT
+        return 128 + stopped_by
     result = dict(settings, skipped=num_skipped, training=reports.training(), held_out=reports.held_out())
     print(_describe('training data', result['training']))
     _warn_if_collapsed(result['training'], options)

@@ -1,7 +1,6 @@
 """A run and its directory: numbering, log.txt, options on disk, abort.txt, _finished.txt."""
 
 import contextlib
-import json
 import os
 import platform
 import re
@@ -10,12 +9,13 @@ import time
 import traceback
 from typing import Any, Dict, List, Optional, TextIO
 
+from dnnlib.json_files import write_json
 from dnnlib.util import UserError, atomic_path
 
 
 def leading_number(name: str) -> Optional[int]:
     """The integer a run directory's name starts with, None when there is none: '00012-sgan' -> 12."""
-    match = re.match(r'(\d+)', name)
+    match = re.match('([0-9]+)', name)
     return int(match.group(1)) if match else None
 
 
@@ -86,9 +86,8 @@ class RunContext:
         self.run_dir = run_dir
         self.start_time = time.time()
         self.finished = True        # unless somebody says that it was only stopped
-        text = json.dumps(options, indent=2, sort_keys=True, default=str) + '\n'
         for name in ('config.txt', 'submit_config.json'):
-            self.write(name, text)
+            write_json(self.path(name), options)
         lines = [f'{key} = {value!r}' for key, value in sorted(options.items())]
         self.write('submit_config.txt', '\n'.join(lines) + '\n')
         self.write('run.txt', '\n'.join([

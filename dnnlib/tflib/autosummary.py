@@ -4,6 +4,7 @@ import math
 from collections import OrderedDict
 from typing import Any, Dict
 
+from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
 
@@ -69,7 +70,7 @@ class Events:
         try:
             self._writer.flush()
         except (OSError, tf.errors.OpError) as error:
-            raise UserError(f'TensorBoard events could not be written ({error})') from error
+            raise UserError(f'TensorBoard events could not be written ({tfutil.first_words(error)})') from error
 
     def close(self) -> None:
         """Flush and close."""

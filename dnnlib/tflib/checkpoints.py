@@ -13,7 +13,8 @@ import numpy as np
 
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
-from dnnlib.util import UserError
+from dnnlib.tflib.pickles import finite_in_float32
+from dnnlib.util import UserError, listed, shown
 
 READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, LookupError, SystemError, MemoryError)    # of damaged files
 
@@ -29,9 +30,8 @@ def data_files(prefix: str) -> List[str]:
 
 
 def _damaged(prefix: str, error: BaseException) -> UserError:
-    reason = str(getattr(error, 'message', '') or error).strip().split('\n')[0][:160]
-    return UserError(f'{prefix}: the checkpoint is damaged or incomplete ({reason}); fetch or copy its .index and '
-                     '.data-00000-of-00001 files again')
+    return UserError(f'{prefix}: the checkpoint is damaged or incomplete ({tfutil.first_words(error)}); fetch or copy '
+                     'its .index and .data-00000-of-00001 files again')
 
 
 def _open(prefix: str) -> Any:
@@ -63,17 +63,11 @@ def read(prefix: str, names: Optional[Iterable[str]] = None) -> Dict[str, np.nda
     names = sorted(there) if names is None else list(names)
     missing = [name for name in names if name not in there]
     if missing:
-        raise UserError(f'{prefix}: the checkpoint lacks {_some(missing)}; is it the right file?')
+        raise UserError(f'{prefix}: the checkpoint lacks {listed(sorted(missing))}; is it the right file?')
     try:
         return {name: np.asarray(reader.get_tensor(name)) for name in names}
     except READ_ERRORS as error:
         raise _damaged(prefix, error) from error
-
-
-def _some(names: Iterable[str], most: int = 5) -> str:
-    """The first few names and how many more there are."""
-    names = sorted(names)
-    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 
 
 def _name_map(variables: Union[Dict[str, Any], Iterable[Any]]) -> Dict[str, Any]:
@@ -96,11 +90,15 @@ def restore(prefix: str, variables: Union[Dict[str, Any], Iterable[Any]], scopes
     missing = [name for name in wanted if name not in there]
     scopes = tuple(scope.rstrip('/') + '/' for scope in scopes)
     extra = [name for name in there if name not in wanted and name.startswith(scopes)] if scopes else []
-    wrong = [f'{name} {there[name]} (expected {variable.shape.as_list()})' for name, variable in wanted.items()
+    wrong = [f'{shown(name)} {there[name]} (expected {variable.shape.as_list()})' for name, variable in wanted.items()
              if name in there and there[name] != variable.shape.as_list()]
     if missing or extra or wrong:
         raise UserError(_mismatch(prefix, missing, extra, wrong, [n for n in there if n not in wanted]))
     values = read(prefix, wanted)
+    broken = [name for name in wanted if not finite_in_float32(values[name])]
+    if broken:
+        raise UserError(f'{prefix}: {listed(sorted(broken))} hold values that are NaN, infinite or beyond float32; '
+                        'expected finite weights: take an earlier checkpoint, or fetch the file again')
     tfutil.set_vars({variable: values[name] for name, variable in wanted.items()})
 
 
@@ -108,11 +106,13 @@ def _mismatch(prefix: str, missing: List[str], extra: List[str], wrong: List[str
     """One line that says how a checkpoint differs from what was asked of it."""
     parts = []
     if missing:
-        parts.append(f'missing: {_some(missing)}' + (f' (it has instead: {_some(unused, 4)})' if unused else ''))
+        parts.append(f'missing: {listed(sorted(missing))}')
+        if unused:
+            parts[-1] += f' (it has instead: {listed(sorted(unused), 4)})'
     if extra:
-        parts.append(f'not expected: {_some(extra)}')
+        parts.append(f'not expected: {listed(sorted(extra))}')
     if wrong:
-        parts.append(f'other shape: {_some(wrong)}')
+        parts.append(f'other shape: {", ".join(wrong[:5])}' + (f' and {len(wrong) - 5} more' if wrong[5:] else ''))
     return f'{prefix}: not the checkpoint of this network; ' + '; '.join(parts) + '; use the file made for it'
 
 

@@ -4,11 +4,13 @@
 """
 
 import contextlib
+import functools
 import os
 import re
 import sys
 import tempfile
 import warnings
+from typing import Any, List
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')      # TensorFlow's chatter; what fails raises an exception anyway
 
@@ -50,14 +52,19 @@ with _quiet(), warnings.catch_warnings():
         tf.disable_v2_behavior()
 
 
-def gpu_names():
-    """Names of the GPUs this process can use, e.g. ['/device:GPU:0']; empty on a CPU-only machine. Claims no memory."""
+@functools.lru_cache(maxsize=None)
+def _count_gpus():
+    """They do not change while a process lives, and nobody's stderr shall be held back once per layer of a network."""
     with _quiet():
-        devices = tf.config.experimental.list_physical_devices('GPU')
-    return [f'/device:GPU:{i}' for i in range(len(devices))]
+        return len(tf.config.experimental.list_physical_devices('GPU'))
 
 
-def all_reduce(tensor, group_size, instance_key, final_op='Id'):
+def gpu_names() -> List[str]:
+    """Names of the GPUs this process can use, e.g. ['/device:GPU:0']; empty on a CPU-only machine. Claims no memory."""
+    return [f'/device:GPU:{i}' for i in range(_count_gpus())]
+
+
+def all_reduce(tensor: Any, group_size: int, instance_key: int, final_op: str = 'Id') -> Any:
     """Sum over a group of devices of `tensor`, which lies on a named device; 'Div' as final_op: the mean.
 
     The ops of the group's other devices have the same instance_key; TensorFlow has this op in no public module.

@@ -112,9 +112,9 @@ def _build(name, command, path):
         words = command + ['-o', temporary]
         result = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if result.returncode != 0:
-            text = result.stdout.decode('utf-8', 'replace').rstrip()
-            raise UserError(f'compiling {name} failed with exit code {result.returncode}; command:\n'
-                            f'{" ".join(map(shlex.quote, words))}\noutput:\n{text}')
+            raise UserError(f'compiling {name} failed with exit code {result.returncode}; command:',
+                            ' '.join(map(shlex.quote, words)), 'output:',
+                            *result.stdout.decode('utf-8', 'replace').splitlines())
     _say(f'built {name} in {time.time() - started:.0f} s: {path}')
 
 

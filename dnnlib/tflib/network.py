@@ -1,7 +1,7 @@
 """Networks: a named build function, its variables and its components; build, run, clone, average, state.
 
-A saved network names its build function (`G_style`); we look that name up among the functions registered here. Source
-text that a file may carry is never executed.
+A saved network names its build function; we look that name up among the functions registered here, by whoever imported
+their module. Source text that a file may carry is never executed.
 """
 
 import importlib
@@ -14,15 +14,9 @@ import numpy as np
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.tflib.pickles import NetworkState
-from dnnlib.util import EasyDict, UserError
+from dnnlib.util import EasyDict, UserError, listed, shown
 
 STATE_VERSION = 3
-
-# Imported when a saved network names a function that is not registered yet.
-_BUILD_MODULES = ['training.networks_stylegan']
-
-# An old installation executes this text to find a network's build function, and so takes its own.
-_BUILD_MODULE_SRC = 'from training.networks_stylegan import D_basic, G_mapping, G_style, G_synthesis\n'
 
 _MAX_VALUES = 1 << 28       # of one network's own variables; a 1024x1024 generator has 26 million
 
@@ -64,21 +58,25 @@ def register_build_func(shares_options_with: Tuple[str, ...] = (),
 def _find_builder(func_name: str) -> Tuple[str, _Builder]:
     """'package.module.function' or 'function' -> registered name, builder. UserError for an unknown one."""
     module, _, name = func_name.rpartition('.')
-    if name not in _builders:
-        for candidate in _BUILD_MODULES:
-            importlib.import_module(candidate)
     builder = _builders.get(name)
     if builder is None or module not in ('', builder.func.__module__):
-        raise UserError(f'network build function {func_name!r} is unknown: expected one of '
+        raise UserError(f'network build function {shown(func_name)} is unknown: expected one of '
                         f'{", ".join(sorted(_builders))}; source text inside a file is never executed')
     return name, builder
+
+
+def _build_module_src(builder: _Builder) -> str:
+    """An old installation executes this text to find a network's build function, and so takes its own."""
+    module = builder.func.__module__
+    names = sorted(name for name, other in _builders.items() if other.func.__module__ == module)
+    return f'from {module} import {", ".join(names)}\n'
 
 
 def _check_options(name: str, builder: _Builder, options: Dict[str, Any]) -> None:
     known = set(builder.options).union(*(_builders[other].options for other in builder.family))
     unknown = sorted(set(options) - known)
     if unknown:
-        raise UserError(f'{name}: unknown option {", ".join(unknown)}; it takes {", ".join(sorted(known))}')
+        raise UserError(f'{name}: unknown option {listed(unknown)}; it takes {", ".join(sorted(known))}')
 
 
 def options_of(state: NetworkState) -> Dict[str, Any]:
@@ -98,7 +96,7 @@ def _check_components(name: str, builder: _Builder, options: Dict[str, Any], sta
                             f'{", ".join(f"{k} ({v})" for k, v in builder.components.items()) or "none"}')
         different = [k for k, v in state.static_kwargs.items() if k in options and _key(options[k]) != _key(v)]
         if different:
-            raise UserError(f'network {name!r}: its stored component {key} has other values of {", ".join(different)} '
+            raise UserError(f'network {name!r}: its stored component {key} has other values of {listed(different)} '
                             'than the network itself; the file is inconsistent')
 
 
@@ -125,7 +123,7 @@ class _RunGraph(NamedTuple):
 class Network:
     """A network of the default graph with its variables; needs a default session.
 
-    func_name: a registered build function, plain or with its module ('training.networks_stylegan.G_style').
+    func_name: a registered build function, plain, or with its module, which is then imported ('package.module.name').
     static_kwargs: its options, stored with the network.
 
     Attributes: name, static_kwargs, components (EasyDict of Networks), input_names, input_shapes and output_shapes
@@ -135,6 +133,8 @@ class Network:
 
     def __init__(self, name: str, func_name: str, **static_kwargs: Any) -> None:
         tfutil.assert_tf_initialized()
+        if '.' in func_name:
+            importlib.import_module(func_name.rpartition('.')[0])       # ours: names from files do not come here
         self._build(name, func_name, static_kwargs, {})
         self.reset_own_vars()
 
@@ -323,7 +323,7 @@ class Network:
                      for local, value in zip(self.own_vars, values)]
         return NetworkState(version=STATE_VERSION, name=self.name, static_kwargs=dict(self.static_kwargs),
                             components={key: component.state() for key, component in self.components.items()},
-                            build_module_src=_BUILD_MODULE_SRC, build_func_name=self.build_func_name,
+                            build_module_src=_build_module_src(self._builder), build_func_name=self.build_func_name,
                             variables=variables)
 
     @classmethod
@@ -349,7 +349,7 @@ class Network:
     def _check_state(self, state: NetworkState) -> None:
         unknown = [local for local, _ in state.variables if local not in self.own_vars]
         if unknown:
-            raise UserError(f'network {self.name!r}: stored variables {", ".join(unknown)} are unknown to '
+            raise UserError(f'network {self.name!r}: stored variables {listed(unknown)} are unknown to '
                             f'{self.build_func_name}; the file belongs to another kind of network or other options')
         for local, value in state.variables:
             expected = self.own_vars[local].shape.as_list()

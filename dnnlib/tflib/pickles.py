@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
-from dnnlib.util import UserError, atomic_path
+from dnnlib.util import UserError, atomic_path, shown
 
 VERSIONS = (2, 3)                   # of the state dict; later ones belong to other systems
 MAX_FILE_BYTES = 1 << 32            # the released 256x256 model has 0.3 GB
@@ -90,11 +90,8 @@ class _Refused(Exception):
 
 
 def _show(value):
-    """A short one-line form of something the file holds; never walks into containers."""
-    if type(value) in (str, int, float, bool, type(None)):
-        text = ascii(value if type(value) is not str else value[:80])
-        return text if len(text) <= 80 else text[:77] + '...'
-    return {memoryview: 'bytes'}.get(type(value), type(value).__name__.lstrip('_'))
+    """`shown`, with the stand-ins of this module under the names of what they stand for."""
+    return {memoryview: 'bytes'}.get(type(value), shown(value).lstrip('_'))
 
 
 def _check_name(name, what):
@@ -128,9 +125,17 @@ def _check_variables(variables, where):
         seen.add(name)
         if not isinstance(value, (np.ndarray, np.generic)) or value.dtype.str[1:] not in DTYPES:
             raise _Refused(f'network {where}: variable {name} is {_show(value)}; expected a numpy array or scalar')
-        if value.dtype.kind == 'f' and not np.isfinite(value).all():
-            raise _Refused(f'network {where}: variable {name} holds NaN or infinite values; expected finite weights '
-                           '(did the training diverge? take an earlier snapshot)')
+        if not finite_in_float32(value):
+            raise _Refused(f'network {where}: variable {name} holds values that are NaN, infinite or beyond float32; '
+                           'expected finite weights (did the training diverge? take an earlier snapshot)')
+
+
+def finite_in_float32(value: Any) -> bool:
+    """Whether all numbers of an array or scalar are finite and stay so in float32, in which networks compute."""
+    if value.dtype.kind != 'f':
+        return True
+    with np.errstate(invalid='ignore'):
+        return bool((np.abs(value) <= np.finfo(np.float32).max).all())      # False for NaN
 
 
 #----------------------------------------------------------------------------

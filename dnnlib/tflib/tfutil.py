@@ -46,8 +46,7 @@ def check_precision(precision: str, on_gpu: Optional[bool] = None) -> None:
         return
     reason = None
     if bool(gpu_names()) if on_gpu is None else on_gpu:
-        reason = ('for CPUs only (train.py --num_gpus 0, vae/demo.py --gpu -1, else CUDA_VISIBLE_DEVICES=-1 hide the '
-                  'GPUs)')
+        reason = 'for CPUs only (CUDA_VISIBLE_DEVICES=-1 hides the GPUs)'
     elif not hasattr(tf.ConfigProto().graph_options.rewrite_options, 'auto_mixed_precision_onednn_bfloat16'):
         reason = f'TensorFlow {tf.__version__} cannot do that, a current one can'
     elif not cpu_has_bfloat16():
