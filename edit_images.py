@@ -1,35 +1,44 @@
-"""Photos of real people with another expression, lighting or pose (paper section 4: real image editing).
+"""Photos of people with another expression, lighting or pose (paper section 4: real image editing).
 
-The folder is what preprocess_data.py made of the photos: img/NAME.png and coeff/NAME.mat. Each photo is first embedded
-in the generator, which takes minutes and is kept in embedded/; then random faces, or other photos (--reference), lend
-it what shall change. Only edit pictures of people who agree to it, and say that they are edited.
+The folder is what preprocess_data.py made of the photos: img/NAME.png and coeff/NAME.mat. Each photo is first inverted:
+the place in the generator is searched for that draws it, which takes minutes and is kept in inversions/; then random
+faces, or other photos (--reference), lend it what shall change. A model draws only what its world holds: for photos of
+real people use the released model; the small synthetic one turns them into its own drawn heads.
+Only edit pictures of people who agree to it, and say that they are edited.
 """
 
 import os
 import sys
-from collections import namedtuple
+from typing import NamedTuple
 
 import dnnlib  # noqa: F401       first, so that Ctrl-C during the imports leaves no traceback
 
 # isort: split
 import numpy as np
 
-from dnnlib.hashes import digest, sha256
+from dnnlib import places
+from dnnlib.hashes import files_digest
 from dnnlib.options import SEED, real, whole
-from dnnlib.util import UserError, run_main
+from dnnlib.util import UserError, one_line, run_main
 from renderer.factors import BY_NAME, FACTOR_CHOICES
 from sampling import options
-from sampling.image_folder import ImageFolder
+from sampling.faces import Face
 
 EXAMPLES = '''examples:
   python preprocess_data.py --image_path photos --lm_path landmarks --save_path data
   python edit_images.py --input data --factor pose --grid       each head turned in five ways
-  python edit_images.py --input data --reference other/coeff/you.mat --take expression,lighting'''
+  python edit_images.py --input data --reference other/coeff/you.mat --take expression,lighting --outdir as_you'''
 REDRAWN = 'redrawn'         # suffixes of picture names
 ORIGINAL = 'photo'
 
-# A Face that lends the photos its `parts`; suffix: of picture names; since: when its file came there, 0: random.
-Lender = namedtuple('Lender', 'suffix face parts since')
+
+class Change(NamedTuple):
+    """What one column of pictures shows: the photos with the `parts` of `face`. file: where it came from, or None."""
+
+    suffix: str
+    face: Face
+    parts: list
+    file: str
 
 
 def _parse():
@@ -47,10 +56,12 @@ def _parse():
     parser.add_argument('--take', type=options.parts, default=['expression', 'pose', 'lighting'], metavar='NAMES',
                         help='what comes from the references, joined by commas, of '
                         f'{", ".join(options.FILE_PARTS)} (default: expression,pose,lighting)')
-    _add_search_options(parser.add_argument_group('embedding'))
+    _add_search_options(parser.add_argument_group('inversion'))
     options.add_model_options(parser, truncates=False)
     options.add_output_options(parser, 'edit_images')
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.inversions = args.inversions or os.path.join(args.input, 'inversions')
+    return args
 
 
 def _add_search_options(group):
@@ -60,10 +71,11 @@ def _add_search_options(group):
                        help='weight of the identity network in it; 0 does without that network (default: %(default)s)')
     group.add_argument('--experts', metavar='PATH', help='table of perception networks: experts.json or its folder '
                        '(default: the world\'s)')
-    group.add_argument('--embedded', metavar='DIR', help='where embeddings are kept (default: embedded/ in --input)')
+    group.add_argument('--inversions', '--embedded', metavar='DIR', help='where inversions are kept (default: '
+                       'inversions/ in --input)')
 
 
-# What there is to do
+# ---- what there is to do
 
 def find_photos(folder):
     """{name: (picture, coefficient file)} in a folder that preprocess_data.py made, sorted. UserError: there are none.
@@ -95,94 +107,92 @@ def find_references(paths):
     return found
 
 
-def make_lenders(args, references, faces):
-    """[Lender], of the references if there are any, else random. UserError for broken references."""
+def _check_places(args):
+    """No output is an input: neither the photos' folders nor those of the references."""
+    inputs = {'--input': args.input, '--input, img': os.path.join(args.input, 'img'),
+              '--input, coeff': os.path.join(args.input, 'coeff')}
+    inputs.update((f'--reference {i}', path) for i, path in enumerate(args.reference))
+    places.check_apart(inputs, {'--inversions': args.inversions})
+    options.check_files(args, inversions=args.inversions)
+    places.check_apart(inputs, {'--outdir': args.outdir})
+
+
+def make_changes(args, references, faces):
+    """[Change], of the references if there are any, else random. UserError for broken references."""
     from sampling import latents
-    from sampling.faces import Face
     if references:
-        return [Lender(f'as_{name}', Face.load(path, faces.noise_dim), args.take, _came(path))
+        return [Change(f'as_{name}', Face.load(path, faces.noise_dim), args.take, path)
                 for name, path in references.items()]
     subject = next(latents.draw_subjects(args.seed, 1, args.variation, args.factor, faces.noise_dim))
     parts = [BY_NAME[name].word for name in FACTOR_CHOICES[args.factor][1]]
-    return [Lender(f'{i:02d}', face, parts, 0) for i, face in enumerate(faces.subject_faces([subject])[0])]
+    return [Change(f'{i:02d}', face, parts, None) for i, face in enumerate(faces.subject_faces([subject])[0])]
 
 
-def _came(path):
-    """When a file was written or put there, whichever is later: what is moved or copied may keep the former."""
-    facts = os.stat(path)
-    return max(facts.st_mtime, facts.st_ctime)
-
-
-def read_photos(args, files, faces, made_of):
-    """Photos that can be embedded -> ([editing.Photo], {name: why it was left out}).
-
-    made_of: what embeddings depend on besides the photo.
-    """
+def read_photos(files, faces):
+    """Photos that can be inverted -> ([inversion.Photo], {name: why it was left out})."""
     from preprocess import photos
-    from sampling import editing
-    from sampling.faces import Face
-    folder = args.embedded or os.path.join(args.input, 'embedded')
+    from sampling import inversion
     usable, skipped = [], {}
     for name, (image, coeff) in files.items():
         try:
-            picture = editing.fit_photo(photos.read_rgb(image), faces.resolution)
-            tag = digest(made_of + [sha256(image), sha256(coeff)]) if os.path.isfile(coeff) else ''
-            usable.append(editing.Photo(name, picture, Face.load(coeff, faces.noise_dim),
-                                        os.path.join(folder, name + '.npz'), tag))
+            contents = {'photo': _content(image)}
+            picture = inversion.fit_photo(photos.read_rgb(image), faces.resolution)
+            contents['coefficients'] = _content(coeff)
+            usable.append(inversion.Photo(name, picture, Face.load(coeff, faces.noise_dim),
+                                          {'photo': image, 'coefficients': coeff}, contents))
         except UserError as error:
             reason = str(error)
             skipped[name] = reason if reason.startswith(coeff) else f'{image}: {reason}'
     return usable, skipped
 
 
-def _experts(args, faces):
-    """Specs of the perception networks that belong to the model; UserError when another world's were named."""
+def _content(path):
+    try:
+        return places.content(path)
+    except FileNotFoundError as error:
+        raise UserError(f'{path}: no such file') from error
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read ({error.strerror})') from error
+
+
+# ---- doing it
+
+def main():
+    """Options and files -> sampling.inversion, sampling.bulk.generate."""
+    args = _parse()
+    _check_places(args)
+    files, references = find_photos(args.input), find_references(args.reference)
+    from sampling import generator
+    with generator.FaceGenerator(args.model, args.vae_weights) as faces:
+        specs, identity = _identity_network(args, faces)
+        changes = make_changes(args, references, faces)
+        photos, skipped = read_photos(files, faces)
+        _check_any_left(args, photos, skipped)
+        names = {photo.name: _picture_names(photo.name, changes) for photo in photos}
+        folder = _open_folder(args, faces, identity, photos, changes, names)
+        inversions = _invert(args, faces, specs, identity, photos, skipped)
+        photos = [photo for photo in photos if inversions[photo.name]]
+        _check_any_left(args, photos, skipped)
+        broken = _draw(args, faces, folder, photos, inversions, changes, names)
+    errors = [inversions[photo.name].error for photo in photos]
+    _report(args, folder, changes, {photo.name: names[photo.name] for photo in photos}, errors, skipped, broken)
+
+
+def _identity_network(args, faces):
+    """Specs of the perception networks that belong to the model, and a digest of the identity network's weights.
+
+    UserError when they are missing, or of another world than the photos or the model.
+    """
+    from dnnlib.tflib import checkpoints
     from perception import experts
     from worlds import parts
     world = parts.of_model(faces.path, experts=args.experts)
     parts.check_part('input', args.input, world.name)
     specs = world.expert_specs()
-    if args.w_id:
-        experts.check_weights(specs, ('id',))
-    return specs
-
-
-# Doing it
-
-def _make_folder(args, faces, names):
-    settings = dict(faces.identify(), factor=FACTOR_CHOICES[args.factor][0], seed=args.seed, steps=args.steps,
-                    w_id=args.w_id)
-    if args.reference:
-        settings.update(factor=None, seed=None, take=args.take, reference=[os.path.abspath(x) for x in args.reference])
-    return ImageFolder(args.outdir, settings, belongs=lambda name: name in names, coeffs=args.save_coeffs,
-                       overwrite=args.overwrite)
-
-
-def make_jobs(photos, embeddings, lenders, has):
-    """The bulk.Jobs of the pictures that are not there yet: of each photo itself, redrawn, and one for each Lender.
-
-    has: (picture name, time) -> bool, whether it is there and no older.
-    """
-    from sampling import bulk, editing
-    jobs = []
-    for photo in photos:
-        embedding, embedded = embeddings[photo.name], os.path.getmtime(photo.path)
-        faces = [(REDRAWN, embedding.face, 0)]
-        faces += [(suffix, embedding.face.transfer(face, *parts), since) for suffix, face, parts, since in lenders]
-        jobs += [bulk.Job(f'{photo.name}_{suffix}', editing.Edit(embedding, face))
-                 for suffix, face, since in faces if not has(f'{photo.name}_{suffix}', max(since, embedded))]
-    return jobs
-
-
-def embed(args, editor, photos, skipped, batch):
-    """{name: Embedding}; photos that cannot be embedded are moved to `skipped`. UserError when none is left."""
-    from sampling import editing
-    embeddings = editing.embed_photos(editor, photos, args.steps, batch)
-    skipped.update((name, f'{name}: its search ended in NaN or infinity')
-                   for name, embedding in embeddings.items() if not embedding)
-    photos[:] = [photo for photo in photos if embeddings[photo.name]]
-    _check_any_left(args, photos, skipped)
-    return embeddings
+    if not args.w_id:
+        return specs, ''
+    experts.check_weights(specs, ('id',))
+    return specs, files_digest(checkpoints.data_files(specs['id'].weights))
 
 
 def _check_any_left(args, photos, skipped):
@@ -191,41 +201,72 @@ def _check_any_left(args, photos, skipped):
                         f'{next(iter(skipped.values()))}')
 
 
-def main():
-    """Options and files -> sampling.editing, sampling.bulk.generate."""
-    args = _parse()
-    options.check_files(args)
-    files, references = find_photos(args.input), find_references(args.reference)
-    from sampling import bulk, editing, generator
-
-    with generator.FaceGenerator(args.model, args.vae_weights) as faces:
-        specs = _experts(args, faces)
-        lenders = make_lenders(args, references, faces)
-        columns = [ORIGINAL, REDRAWN] + [lender.suffix for lender in lenders]
-        made_of = [faces.identify()['model'], args.steps, args.w_id, specs['id'].weights if args.w_id else '']
-        photos, skipped = read_photos(args, files, faces, made_of)
-        _check_any_left(args, photos, skipped)
-        folder = _make_folder(args, faces, {f'{name}_{column}' for name in files for column in columns})
-        batch = min(args.batch, len(photos))
-        editor = editing.PhotoEditor(faces, specs, args.w_id, batch)
-        embeddings = embed(args, editor, photos, skipped, batch)
-        for photo in photos:
-            folder.save(f'{photo.name}_{ORIGINAL}', photo.picture, embeddings[photo.name].face)
-        jobs = make_jobs(photos, embeddings, lenders, folder.has)
-        broken = bulk.generate(editor, jobs, folder, len(jobs), batch=args.batch)
-    rows = [[f'{photo.name}_{column}' for column in columns] for photo in photos]
-    _report(args, rows, folder, [embeddings[photo.name].error for photo in photos], skipped, broken)
+def _picture_names(name, changes):
+    """Picture names of one photo: itself, redrawn, and with each Change."""
+    from sampling.image_folder import composed_name
+    return [composed_name(name, suffix) for suffix in [ORIGINAL, REDRAWN] + [change.suffix for change in changes]]
 
 
-def _report(args, rows, folder, errors, skipped, broken):
-    print(f'{len(rows)} photos, {len(rows[0]) - 2} edits of each: {folder.path}; redrawn they differ by '
+def _open_folder(args, faces, identity, photos, changes, names):
+    """The ImageFolder of all pictures; each belongs to its photo, its coefficients, and what lends the change."""
+    from sampling.image_folder import ImageFolder
+    settings = dict(faces.identify(), factor=FACTOR_CHOICES[args.factor][0], seed=args.seed, steps=args.steps,
+                    w_id=args.w_id, identity_network=identity, take=None)
+    if args.reference:
+        settings.update(factor=None, seed=None, take=args.take)
+    wanted = {}
+    for photo in photos:
+        for name, change in zip(names[photo.name], [None, None] + changes):
+            if name in wanted:
+                raise UserError(f'two pictures would be called {name}.png: rename the photo or the reference')
+            wanted[name] = dict(photo.files, reference=change.file) if change and change.file else photo.files
+    return ImageFolder(args.outdir, settings, wanted, args.save_coeffs, args.overwrite)
+
+
+def _invert(args, faces, specs, identity, photos, skipped):
+    """{name: Inversion or None} of all photos; what cannot be inverted is added to `skipped`."""
+    from sampling import health, inversion
+    from worlds import label
+    made_with = {'model': faces.identify()['model'], 'steps': str(args.steps), 'w_id': str(args.w_id),
+                 'identity network': identity}
+    kept = inversion.Kept(args.inversions, photos, made_with)
+    if kept.todo:
+        world = label.read_model(faces.path)['world']
+        health.warn_of_photos(faces, [photo.picture for photo in kept.todo], [photo.name for photo in kept.todo], world)
+    batch = min(args.batch, max(1, len(kept.todo)))
+    inversions = inversion.invert_photos(lambda: inversion.Inverter(faces, specs, args.w_id, batch), photos, kept,
+                                         args.steps, batch)
+    skipped.update((name, f'{name}: its search ended in NaN or infinity')
+                   for name, found in inversions.items() if not found)
+    return inversions
+
+
+def _draw(args, faces, folder, photos, inversions, changes, names):
+    """Write what is not there yet of each photo -> number of broken pictures."""
+    from sampling import bulk, editing
+    jobs = []
+    for photo in photos:
+        found = inversions[photo.name]
+        original = names[photo.name][0]
+        wishes = [found.face] + [found.face.transfer(change.face, *change.parts) for change in changes]
+        if original in folder.todo:
+            folder.save(original, photo.picture, found.face)
+        jobs += [bulk.Job(name, editing.Edit(found, wish)) for name, wish in zip(names[photo.name][1:], wishes)
+                 if name in folder.todo]
+    return bulk.generate(editing.PhotoEditor(faces), jobs, folder, len(jobs), batch=args.batch)
+
+
+def _report(args, folder, changes, rows, errors, skipped, broken):
+    from sampling import bulk, sheets
+    print(f'{len(rows)} photos, {len(changes)} edits of each: {one_line(folder.path)}; redrawn they differ by '
           f'{np.mean(errors):.1f} of 255 on average, {np.max(errors):.1f} at most')
     for reason in skipped.values():
-        print(f'skipped {reason}', file=sys.stderr)
+        print(f'skipped {one_line(reason)}', file=sys.stderr)
     if args.grid:
-        print(f'contact sheet: {options.write_sheet(rows, folder, args)}')
-    if broken:
-        raise UserError(f'{broken} pictures hold NaN or infinity; they are black where they do')
+        columns = [ORIGINAL, REDRAWN] + [change.suffix for change in changes]
+        path = sheets.write_sheet(folder, list(rows.values()), list(rows), columns, args.grid_scale, args.grid_filter)
+        print(f'contact sheet: {one_line(path)}')
+    bulk.check_finite(broken)
 
 
 if __name__ == '__main__':

@@ -1,13 +1,14 @@
 """Pictures of people who do not exist, with one factor or all moving within a subject (paper section 4)."""
 
+import os
 import re
 
 from dnnlib.options import SEED, whole
-from dnnlib.util import UserError, run_main
+from dnnlib.util import one_line, run_main
 from renderer.factors import FACTOR_CHOICES
 from sampling import options
-from sampling.image_folder import ImageFolder
 
+OUTDIR = 'generate_images'      # of the released command; a single factor has a folder of its own in it
 EXAMPLES = '''examples:
   python generate_images.py                                     20 subjects, 5 pictures each
   python generate_images.py --factor pose --grid                only the head turns; with a contact sheet
@@ -29,53 +30,69 @@ def _parse():
     parser.add_argument('--shard', type=options.shard, default=(0, 1), metavar='I/N', help='make only every N-th '
                         'subject, from the I-th on; all shards together give one whole run (default: 1/1)')
     options.add_model_options(parser)
-    options.add_drawing_options(options.add_output_options(parser, 'generate_images'))
-    return parser.parse_args()
-
-
-def _share(args):
-    """Subject number -> whether it is dealt to this shard."""
-    return lambda subject: subject % args.shard[1] == args.shard[0]
-
-
-def _make_folder(args, identity):
-    """The folder of the pictures, for the settings that decide how they look."""
-    def subject_of(name):
-        match = re.match(r'(\d{3,})_\d{2,}$', name)
-        return int(match.group(1)) if match else None
-
-    mine = _share(args)
-    settings = dict(identity, factor=FACTOR_CHOICES[args.factor][0], seed=args.seed, variation=args.variation,
-                    rate=args.rate)
-    return ImageFolder(args.outdir, settings, belongs=lambda name: subject_of(name) is not None,
-                       dealt=lambda name: subject_of(name) is not None and mine(subject_of(name)),
-                       coeffs=args.save_coeffs, overwrite=args.overwrite)
+    group = options.add_output_options(parser, None, f'{OUTDIR}; of a single factor its folder in there, e.g. '
+                                       f'{OUTDIR}/pose')
+    options.add_drawing_options(group)
+    args = parser.parse_args()
+    if args.outdir is None:
+        word = FACTOR_CHOICES[args.factor][0]
+        args.outdir = os.path.join(OUTDIR, word) if args.factor else OUTDIR
+    return args
 
 
 def main():
     """Options -> sampling.bulk.generate."""
     args = _parse()
     options.check_files(args)
-    from sampling import bulk, generator, latents
-
-    mine = _share(args)
-    subjects = [i for i in range(args.subject) if mine(i)]
-    names = [[bulk.picture_name(i, j) for j in range(args.variation)] for i in subjects]
+    from sampling import bulk, generator, health
     with generator.FaceGenerator(args.model, args.vae_weights, args.average_w, precision=args.precision) as faces:
-        faces.prepare(args.rate)
-        folder = _make_folder(args, faces.identify())
-        there = {i for i, row in zip(subjects, names) if all(folder.has(name) for name in row)}
-        todo = sum(not folder.has(name) for row in names for name in row)
-        drawn = latents.draw_subjects(args.seed, args.subject, args.variation, args.factor, faces.noise_dim,
-                                       wanted=lambda i: mine(i) and i not in there)
-        broken = bulk.generate(faces, bulk.subject_jobs(faces, drawn, folder.has), folder, todo, args.rate,
-                                   args.batch)
-    kept = len(subjects) * args.variation - todo
-    print(f'{todo} pictures made' + (f', {kept} were there already' if kept else '') + f': {folder.path}')
-    if args.grid and names:
-        print(f'contact sheet: {options.write_sheet(names, folder, args)}')
-    if broken:
-        raise UserError(f'{broken} pictures hold NaN or infinity; they are black where they do')
+        faces.load_all(args.rate)
+        health.warn_of_model(faces)
+        subjects = [index for index in range(args.subject) if _is_mine(args, index)]
+        rows = [[bulk.picture_name(index, i) for i in range(args.variation)] for index in subjects]
+        folder = _open_folder(args, faces, rows)
+        broken = _draw(args, faces, folder)
+    _report(args, folder, rows, broken)
+
+
+def _is_mine(args, index):
+    """Whether a subject is dealt to this shard."""
+    return index % args.shard[1] == args.shard[0]
+
+
+def _open_folder(args, faces, rows):
+    """The folder of the pictures, for the settings that decide how they look."""
+    from sampling.image_folder import ImageFolder
+
+    def dealt(name):
+        match = re.match(r'(\d{3,})_\d{2,}$', name)
+        return bool(match) and _is_mine(args, int(match.group(1)))
+
+    settings = dict(faces.identify(), factor=FACTOR_CHOICES[args.factor][0], seed=args.seed, variation=args.variation,
+                    rate=args.rate)
+    return ImageFolder(args.outdir, settings, {name: {} for row in rows for name in row}, args.save_coeffs,
+                       args.overwrite, dealt)
+
+
+def _draw(args, faces, folder):
+    """Draw what is not there yet -> number of broken pictures."""
+    from sampling import bulk, latents
+    wanted = {int(name.split('_')[0]) for name in folder.todo}
+    drawn = latents.draw_subjects(args.seed, args.subject, args.variation, args.factor, faces.noise_dim,
+                                  wanted=wanted.__contains__)
+    jobs = bulk.subject_jobs(faces, drawn, folder.todo.__contains__)
+    return bulk.generate(faces, jobs, folder, len(folder.todo), args.rate, args.batch)
+
+
+def _report(args, folder, rows, broken):
+    from sampling import bulk, sheets
+    kept = sum(map(len, rows)) - len(folder.todo)
+    print(f'{len(folder.todo)} pictures made' + (f', {kept} were there already' if kept else '')
+          + f': {one_line(folder.path)}')
+    if args.grid and rows:
+        labels = [row[0].split('_')[0] for row in rows], [name.split('_')[1] for name in rows[0]]
+        print(f'contact sheet: {sheets.write_sheet(folder, rows, *labels, args.grid_scale, args.grid_filter)}')
+    bulk.check_finite(broken)
 
 
 if __name__ == '__main__':

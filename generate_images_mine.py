@@ -7,16 +7,10 @@ is not taken from a file comes from zero latents and zero noise, so nothing else
 import os
 import sys
 
-import dnnlib  # noqa: F401       first, so that Ctrl-C during the imports leaves no traceback
-
-# isort: split
-import numpy as np
-
 from dnnlib.options import SEED
-from dnnlib.util import UserError, run_main
+from dnnlib.util import UserError, one_line, run_main
 from sampling import options
 from sampling.faces import Face
-from sampling.image_folder import ImageFolder
 
 
 def _parse():
@@ -30,83 +24,92 @@ def _parse():
                         'this random face; several: each file with each of them, NAME_seedN.png (default: zeros)')
     options.add_model_options(parser)
     options.add_drawing_options(options.add_output_options(parser, 'generate_images_mine'))
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.seed = list(dict.fromkeys(args.seed))
+    return args
 
 
 def find_files(folder):
-    """{name: path} of the .mat files in a folder, sorted; UserError where there are none."""
+    """{name: path} of the .mat files in a folder, sorted; UserError where there are none, or two of one name."""
     if not os.path.isdir(folder):
         raise UserError(f'--input {folder}: no such folder; expected one with .mat files, as Deep3DFaceReconstruction '
                         'writes it')
-    found = sorted(name for name in os.listdir(folder) if name.lower().endswith('.mat') and not name.startswith('.'))
-    if not found:
+    names = sorted(name for name in os.listdir(folder) if name.lower().endswith('.mat') and not name.startswith('.'))
+    if not names:
         raise UserError(f'--input {folder}: no .mat file there')
-    return {os.path.splitext(name)[0]: os.path.join(folder, name) for name in found}
+    found = {}
+    for name in names:
+        stem = os.path.splitext(name)[0]
+        if stem in found:
+            raise UserError(f'--input {folder}: the pictures of {name} and {os.path.basename(found[stem])} would have '
+                            'one name; rename one of them')
+        found[stem] = os.path.join(folder, name)
+    return found
+
+
+def main():
+    """Options and files -> sampling.bulk.generate."""
+    args = _parse()
+    options.check_files(args, input=args.input)
+    files = find_files(args.input)
+    from sampling import bulk, generator, health
+    with generator.FaceGenerator(args.model, args.vae_weights, args.average_w, precision=args.precision) as faces:
+        faces.load_all(args.rate)
+        health.warn_of_model(faces)
+        rows = {name: _picture_names(name, args.seed) for name in files}
+        folder = _open_folder(args, faces, files, rows)
+        bases = [faces.random_face(seed) for seed in args.seed] or [faces.mean_face()]
+        skipped = []
+        jobs = make_jobs(files, rows, bases, args.take, folder.todo, skipped)
+        broken = bulk.generate(faces, jobs, folder, len(folder.todo), args.rate, args.batch)
+    _report(args, folder, rows, skipped, broken)
 
 
 def _picture_names(name, seeds):
-    return [f'{name}_seed{seed}' for seed in seeds] if len(seeds) > 1 else [name]
+    from sampling.image_folder import composed_name
+    return [composed_name(name, f'seed{seed}') for seed in seeds] if len(seeds) > 1 else [name]
 
 
-def make_jobs(files, bases, seeds, parts, has, skipped):
-    """Yield (picture name, Face): every file with every base face.
+def _open_folder(args, faces, files, rows):
+    from sampling.image_folder import ImageFolder
+    wanted = {picture: {'file': files[name]} for name, pictures in rows.items() for picture in pictures}
+    settings = dict(faces.identify(), take=args.take, seed=args.seed, rate=args.rate)
+    return ImageFolder(args.outdir, settings, wanted, args.save_coeffs, args.overwrite)
 
-    has: (picture name, path) -> bool, whether that is done. skipped: list that takes what is wrong with bad files.
+
+def make_jobs(files, rows, bases, parts, todo, skipped):
+    """Yield the bulk.Jobs of every file with every base face, those in `todo`.
+
+    files: {name: path}; rows: {name: picture names, one for each base}. skipped: list that takes what is wrong with
+    bad files.
     """
+    from sampling.bulk import Job
     for name, path in files.items():
-        wanted = [(picture, base) for picture, base in zip(_picture_names(name, seeds), bases)
-                  if not has(picture, path)]
+        wanted = [(picture, base) for picture, base in zip(rows[name], bases) if picture in todo]
         try:
             source = Face.load(path) if wanted else None
         except UserError as error:
             skipped.append(str(error))
             continue
         for picture, base in wanted:
-            yield picture, base.transfer(source, *parts)
+            yield Job(picture, base.transfer(source, *parts))
 
 
-def _make_folder(args, identity, pictures):
-    settings = dict(identity, take=args.take, seed=args.seed, rate=args.rate)
-    return ImageFolder(args.outdir, settings, belongs=lambda name: name in pictures, coeffs=args.save_coeffs,
-                       overwrite=args.overwrite)
-
-
-def main():
-    """Options and files -> sampling.bulk.generate."""
-    args = _parse()
-    args.seed = list(dict.fromkeys(args.seed))
-    options.check_files(args)
-    files = find_files(args.input)
-    from sampling import bulk, generator
-
-    rows = [_picture_names(name, args.seed) for name in files]
-    skipped = []
-    with generator.FaceGenerator(args.model, args.vae_weights, args.average_w, precision=args.precision) as faces:
-        faces.prepare(args.rate)
-        bases = [faces.random_face(seed) for seed in args.seed] or [faces.mean_face()]
-        folder = _make_folder(args, faces.identify(), {name for row in rows for name in row})
-        has = lambda name, path: folder.has(name, since=os.path.getmtime(path))
-        todo = sum(not has(name, path) for row, path in zip(rows, files.values()) for name in row)
-        jobs = (bulk.Job(*job) for job in make_jobs(files, bases, args.seed, args.take, has, skipped))
-        broken = bulk.generate(faces, jobs, folder, todo, args.rate, args.batch)
-    _report(args, rows, folder, todo - len(skipped) * len(bases), skipped, broken)
-
-
-def _report(args, rows, folder, made, skipped, broken):
-    kept = sum(len(row) for row in rows) - made - len(skipped) * len(rows[0])
-    print(f'{made} pictures made' + (f', {kept} were there already' if kept else '') + f': {folder.path}')
+def _report(args, folder, rows, skipped, broken):
+    from sampling import bulk, sheets
+    per_file = max(1, len(args.seed))
+    made = len(folder.todo) - len(skipped) * per_file
+    kept = len(rows) * per_file - len(folder.todo)
+    print(f'{made} pictures made' + (f', {kept} were there already' if kept else '') + f': {one_line(folder.path)}')
     for line in skipped:
         print(f'skipped {line}', file=sys.stderr)
     if args.grid and made + kept:
-        names = [name for row in rows for name in row]
-        columns = len(args.seed) if len(args.seed) > 1 else int(np.ceil(np.sqrt(len(names))))
-        names += ['-'] * (-len(names) % columns)        # white cells
-        sheet = [names[i:i + columns] for i in range(0, len(names), columns)]
-        print(f'contact sheet: {options.write_sheet(sheet, folder, args)}')
+        columns = [f'seed {seed}' for seed in args.seed] if per_file > 1 else []
+        path = sheets.write_sheet(folder, list(rows.values()), list(rows), columns, args.grid_scale, args.grid_filter)
+        print(f'contact sheet: {one_line(path)}')
     if skipped and not made + kept:
         raise UserError(f'--input {args.input}: none of {len(rows)} files could be used; the first: {skipped[0]}')
-    if broken:
-        raise UserError(f'{broken} pictures hold NaN or infinity; they are black where they do')
+    bulk.check_finite(broken)
     if skipped:
         print(f'{len(skipped)} of {len(rows)} files were skipped', file=sys.stderr)
 

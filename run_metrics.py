@@ -5,6 +5,8 @@ Every result is a line of JSON, on standard output and added to a file, with its
 
 import os
 
+from dnnlib import places
+from dnnlib.json_files import parse_json
 from dnnlib.options import SEED, real, whole
 from dnnlib.util import UserError, run_main
 from metrics import metric_base
@@ -90,15 +92,29 @@ def _check(args):
         raise UserError('--resolution belongs to --source renders and photos; a generator has its own')
 
 
-def _output(args, model):
-    """File of the results; UserError now when nothing can be written there."""
-    beside = os.path.splitext(model)[0] + '-metrics.jsonl' if args.source == 'generator' else 'metrics.jsonl'
+def _output(args):
+    """File of the results; UserError now when nothing can be written there, or when it holds something else."""
+    beside = os.path.splitext(args.model or '')[0] + '-metrics.jsonl' if args.source == 'generator' else 'metrics.jsonl'
     path = args.output or beside
+    inputs = {f'--{name}': getattr(args, name) for name in ('model', 'average_w', 'inception', 'experts', 'recon')}
+    places.check_apart(inputs, {'--output': path})
     there = os.path.exists(path)
+    if there and not _holds_results(path):
+        raise UserError(f'--output {path}: holds something else than results of this command; choose another file')
     metric_base.append_line(path, '')
     if not there:
         os.remove(path)             # no empty file when nothing can be measured
     return path
+
+
+def _holds_results(path):
+    """Whether a file is empty, or begins with a line that this command writes."""
+    try:
+        with open(path, 'rb') as file:
+            line = file.readline(1 << 20)
+        return not line or 'metric' in parse_json(line, path)
+    except (OSError, UserError):
+        return False
 
 
 def main():
@@ -109,7 +125,7 @@ def main():
     if args.source == 'generator':
         from sampling import pretrained
         args.model = pretrained.find_model(args.model, args.vae_weights)
-    output = _output(args, args.model)
+    output = _output(args)
     wanted = metric_base.Options(**{name: getattr(args, name) for name in metric_base.DEFAULTS})
     results = []
     for result in metric_base.measure(chosen, wanted):

@@ -49,20 +49,20 @@ def differences(model, count, steps):
 
     `redrawn` is among the words: the whole picture, nothing changed. seconds: of the search, for one photo.
     """
-    from sampling import editing
+    from sampling import editing, inversion
     from sampling.faces import Face
     from sampling.generator import FaceGenerator
     from worlds.parts import of_model
     with FaceGenerator(model) as faces:
         photos, coeffs, truth = _photographs(count, SIZE)
-        editor = editing.PhotoEditor(faces, of_model(model).expert_specs(), batch=count)
+        inverter = inversion.Inverter(faces, of_model(model).expert_specs(), batch=count)
         start = time.perf_counter()
-        found = editor.embed(photos, list(coeffs), steps)
+        found = inverter.invert(photos, list(coeffs), steps)
         seconds = (time.perf_counter() - start) / count
-        results = {'redrawn': (np.mean([embedding.error for embedding in found]), 0.0)}
+        results = {'redrawn': (np.mean([one.error for one in found]), 0.0)}
         for word, wish in _wishes(coeffs).items():
             wanted = [Face(np.concatenate([row[:factors.NUM_COEFFS], np.zeros(faces.noise_dim)])) for row in wish]
-            edited = editor.images([editing.Edit(*pair) for pair in zip(found, wanted)])
+            edited = editing.PhotoEditor(faces).images([editing.Edit(*pair) for pair in zip(found, wanted)])
             results[word] = tuple(np.abs(x[FACE].astype(float) - truth[word][FACE]).mean() for x in (edited, photos))
     return results, seconds
 
@@ -70,17 +70,17 @@ def differences(model, count, steps):
 def _step_time(resolution, batch):
     """Time of one step of the search for one photo, by a random network of the released size, without experts."""
     from benchmarks.sampling import write_random_model, write_random_vaes
-    from sampling import editing
+    from sampling import inversion
     from sampling.generator import FaceGenerator
     with tempfile.TemporaryDirectory() as folder:
         model, vaes = os.path.join(folder, 'model.pkl'), os.path.join(folder, 'vaes')
         write_random_model(model, resolution)
         write_random_vaes(vaes)
         with FaceGenerator(model, vaes) as faces:
-            editor = editing.PhotoEditor(faces, w_id=0, batch=batch)
+            inverter = inversion.Inverter(faces, w_id=0, batch=batch)
             photos, people = faces.images(faces.random_faces(batch, seed=1), rate=1), faces.random_faces(batch, seed=2)
             steps = 8
-            spread = measure(lambda: editor.embed(photos, people, steps), repeats=2)
+            spread = measure(lambda: inverter.invert(photos, people, steps), repeats=2)
     return tuple(value / steps / batch for value in spread)
 
 

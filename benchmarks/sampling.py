@@ -51,8 +51,9 @@ def _end_to_end(faces, count, batch, folder):
     from sampling.image_folder import ImageFolder
 
     def run(name, subjects):
-        target = ImageFolder(os.path.join(folder, name), {}, belongs=lambda name: True, coeffs='npz')
-        jobs = bulk.subject_jobs(faces, latents.draw_subjects(1, subjects, 5), target.has)
+        names = {bulk.picture_name(i, j): {} for i in range(subjects) for j in range(5)}
+        target = ImageFolder(os.path.join(folder, name), {}, names, coeffs='npz')
+        jobs = bulk.subject_jobs(faces, latents.draw_subjects(1, subjects, 5), target.todo.__contains__)
         start = time.perf_counter()
         bulk.generate(faces, jobs, target, subjects * 5, batch=batch)
         return time.perf_counter() - start

@@ -1,12 +1,13 @@
 """Pictures of many pictures: contact sheets and grids. NumPy and Pillow."""
 
+import io
 import os
-from typing import Any, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from dnnlib.util import UserError, atomic_path
+from dnnlib.util import UserError, shown, write_atomic
 
 _FILTERS = {'nearest': Image.NEAREST, 'bicubic': Image.BICUBIC}
 PNG_LEVEL = 1               # zlib: a third of the time of the default level 6, files about a tenth larger
@@ -68,22 +69,106 @@ def image_grid(images: np.ndarray, grid_size: Optional[Tuple[int, int]] = None, 
     return sheet
 
 
-def save_image(image: np.ndarray, path: str, level: int = PNG_LEVEL) -> None:
-    """Write one image as the format that the extension of `path` names; the file appears complete or not at all.
+def encode_image(image: np.ndarray, extension: str = '.png', level: int = PNG_LEVEL) -> bytes:
+    """One image as the bytes of a picture file of that extension.
 
     image: uint8 RGB [H, W, 3]; or whatever `to_uint8` takes, one image of it. level: zlib's, 0-9, for PNG.
     """
-    extension = os.path.splitext(path)[1].lower()
-    if extension not in Image.registered_extensions():
-        raise UserError(f'{path}: unknown kind of picture {extension!r}; use .png or .jpg')
-    options = {'compress_level': level} if extension == '.png' else {'quality': 95}
-    with atomic_path(path) as temporary:
-        Image.fromarray(to_uint8(image)[0]).save(temporary, **options)
+    kind = Image.registered_extensions().get(extension.lower())
+    if kind is None:
+        raise UserError(f'unknown kind of picture {shown(extension)}; use .png or .jpg')
+    options = {'compress_level': level} if kind == 'PNG' else {'quality': 95}
+    file = io.BytesIO()
+    Image.fromarray(to_uint8(image)[0]).save(file, kind, **options)
+    return file.getvalue()
+
+
+def save_image(image: np.ndarray, path: str, level: int = PNG_LEVEL) -> None:
+    """`encode_image` written to `path`, as its extension says; the file appears complete or not at all."""
+    try:
+        data = encode_image(image, os.path.splitext(path)[1], level)
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from error
+    write_atomic(path, data)
 
 
 def save_image_grid(images: np.ndarray, path: str, grid_size: Optional[Tuple[int, int]] = None, **options: Any) -> None:
     """`image_grid(images, grid_size, **options)` written to `path`."""
     save_image(image_grid(images, grid_size, **options), path)
+
+
+# ---- labels
+
+_LONGEST_LABEL = 24         # characters
+_TALLEST = 4                # a sheet taller than so many times its width is cut into blocks side by side
+
+
+def labelled_grid(images: np.ndarray, columns: int, row_labels: Optional[List[str]] = None,
+                  column_labels: Optional[List[str]] = None, margin: int = 4) -> np.ndarray:
+    """Tiles in rows, black on white labels left of each row and above each column: uint8 RGB [height, width, 3].
+
+    images: uint8 [rows * columns, H, W, 3], row-major. Labels are cut to fit; None: there are none.
+    Many short rows go into several blocks side by side, each with its labels.
+    """
+    rows, (height, width) = len(images) // columns, images.shape[1:3]
+    left = [_text(label) for label in row_labels or []]
+    top = [_text(label, width) for label in column_labels or []]
+    left_width = max([text.shape[1] for text in left] + [0])
+    top_height = max([text.shape[0] for text in top] + [0])
+
+    def block(first, last):
+        tiles = image_grid(images[first * columns:last * columns], (columns, last - first), margin)
+        sheet = np.full([top_height + tiles.shape[0], left_width + tiles.shape[1], 3], 255, np.uint8)
+        sheet[top_height:, left_width:] = tiles
+        for i, text in enumerate(top):
+            _put(sheet, text, 0, left_width + margin + i * (width + margin) + (width - text.shape[1]) // 2)
+        for i, text in enumerate(left[first:last]):
+            y = top_height + margin + i * (height + margin) + (height - text.shape[0]) // 2
+            _put(sheet, text, max(y, 0), left_width - text.shape[1])
+        return sheet
+
+    step = _rows_in_a_block(rows, height + margin, left_width + columns * (width + margin))
+    blocks = [block(first, min(first + step, rows)) for first in range(0, rows, step)]
+    tallest = max(sheet.shape[0] for sheet in blocks)
+    blocks = [np.pad(sheet, ((0, tallest - len(sheet)), (0, 0), (0, 0)), 'constant', constant_values=255)
+              for sheet in blocks]
+    return np.concatenate(blocks, axis=1)
+
+
+def _rows_in_a_block(rows, height, width):
+    """All rows, of so many pixels each, unless the sheet gets too tall for its width; then what makes it square."""
+    if rows * height <= _TALLEST * width:
+        return rows
+    return -(-rows // max(1, int(round(np.sqrt(rows * height / width)))))
+
+
+def _font():
+    try:
+        return ImageFont.load_default(size=13)
+    except (TypeError, ImportError, OSError):       # before Pillow 10.1, or without FreeType: its bitmap font
+        return ImageFont.load_default()
+
+
+def _text(label, widest=None):
+    """A label in black on white, uint8 [h, w, 3], no wider than `widest` pixels. Other letters than Latin become ?."""
+    label = label.encode('latin-1', 'replace').decode('latin-1')
+    most, font = _LONGEST_LABEL, _font()
+    while True:
+        shown_label = label if len(label) <= most else label[:most // 2] + '..' + label[len(label) - most // 2 + 1:]
+        width, height = ImageDraw.Draw(Image.new('L', (1, 1))).textbbox((0, 0), shown_label, font=font)[2:]
+        if widest is None or width + 4 <= widest or most <= 2:
+            break
+        most -= 1
+    image = Image.new('RGB', (width + 6, height + 4), 'white')
+    ImageDraw.Draw(image).text((3, 1), shown_label, fill='black', font=font)
+    return np.asarray(image)[:, :widest]
+
+
+def _put(sheet, tile, y, x):
+    """Copy a tile into the sheet, what lies within."""
+    x = max(x, 0)
+    room = sheet[y:y + tile.shape[0], x:x + tile.shape[1]]
+    room[...] = tile[:room.shape[0], :room.shape[1]]
 
 
 def screen_grid_size(width: int, height: int) -> Tuple[int, int]:

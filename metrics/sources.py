@@ -45,7 +45,7 @@ class GeneratorSource:
 
     def prepare(self, rate):
         """Load the VAEs and, unless rate is 1, the average of w, so that what is wrong with them is said first."""
-        self._faces.prepare(rate)
+        self._faces.load_all(rate)
 
     def pictures(self, coeffs, rate=1.0, seed=None, batch=8):
         """uint8 [N, R, R, 3] RGB of coefficients [N, 254 + noise_dim].

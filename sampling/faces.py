@@ -3,10 +3,13 @@
 Needs NumPy and SciPy only, no TensorFlow.
 """
 
+import io
+import os
+
 import numpy as np
 import scipy.io
 
-from dnnlib.util import UserError, atomic_path
+from dnnlib.util import UserError, write_atomic
 from renderer import coefficient_files, factors
 
 PARTS = dict([(factor.word, factor.coeffs) for factor in factors.FACTORS], noise=slice(factors.NUM_COEFFS, None))
@@ -105,17 +108,21 @@ class Face:
             arrays['z'] = np.asarray(self.latents, np.float32)
         return arrays
 
-    def save(self, path):
-        """Write `arrays` as .npz or .mat (then [1, n])."""
-        arrays = self.arrays()
-        if path.lower().endswith('.npz'):
-            with atomic_path(path) as temporary:
-                np.savez(temporary, **arrays)
-        elif path.lower().endswith('.mat'):
-            with atomic_path(path) as temporary:
-                scipy.io.savemat(temporary, {name: array[np.newaxis] for name, array in arrays.items()})
+    def encoded(self, kind: str) -> bytes:
+        """`arrays` as the bytes of a file: 'npz', or 'mat' (then [1, n])."""
+        file = io.BytesIO()
+        if kind == 'npz':
+            np.savez(file, **self.arrays())
         else:
+            scipy.io.savemat(file, {name: array[np.newaxis] for name, array in self.arrays().items()})
+        return file.getvalue()
+
+    def save(self, path: str) -> None:
+        """Write `arrays` as .npz or .mat, whole or not at all."""
+        kind = os.path.splitext(path)[1].lower()[1:]
+        if kind not in FILE_KINDS:
             raise UserError(f'{path}: faces are saved as .npz or .mat')
+        write_atomic(path, self.encoded(kind))
 
     @classmethod
     def load(cls, path, noise_dim=None):

@@ -49,13 +49,16 @@ class FaceGenerator(LatentDecoder):
         self.path = pretrained.find_model(model, vae_weights)
         facts = label.read_model(self.path)
         parts.check_part('vae_weights', vae_weights, facts['world'])
-        if vae_weights is None and facts.get('vae_weights'):
+        self._labelled, self._vaes_named = os.path.exists(label.path_of_model(self.path)), vae_weights is not None
+        self._own_vaes = vae_weights is None and bool(facts.get('vae_weights'))
+        if self._own_vaes:
             vae_weights = os.path.join(os.path.dirname(os.path.abspath(self.path)), facts['vae_weights'])
         super().__init__(os.path.abspath(vae_weights or config.VAE_WEIGHTS_DIR), threads=threads, precision=precision)
         self._average_path, self._average = average_w, None
         with self.building():
             self.Gs = snapshots.load_generator(self.path)
             self._check_generator()
+            self._check_company()
             self._build()
 
     def _check_generator(self):
@@ -65,7 +68,6 @@ class FaceGenerator(LatentDecoder):
             raise UserError(f'{self.path}: holds a network {self.Gs.build_func_name}; expected a generator, with a '
                             'mapping and a synthesis part')
         self.num_coeffs = self.Gs.input_shapes[0][1]
-        self.num_labels = self.Gs.input_shapes[1][1]
         self.noise_dim = self.num_coeffs - factors.NUM_COEFFS
         self.num_layers, self.dlatent_size = parts.synthesis.input_shapes[0][1:]
         _, channels, self.resolution, _ = parts.synthesis.output_shapes[0]
@@ -73,6 +75,28 @@ class FaceGenerator(LatentDecoder):
             raise UserError(f'{self.path}: takes {self.num_coeffs} numbers and gives {channels} channels; expected a '
                             f'face generator: {factors.NUM_COEFFS} coefficients and the noise vector behind them '
                             f'({factors.NUM_COEFFS + factors.NOISE_DIM} in all), 3 channels')
+
+    def _check_company(self):
+        """UserError for a snapshot of this project that was copied without what says which VAEs are its own."""
+        if not self._labelled and not self._vaes_named and 'coeff_scale' in self.Gs.static_kwargs:
+            raise UserError(f'{self.path}: trained by this project, but copied alone: {self._company()} (or name '
+                            'its own VAEs with --vae_weights); the released VAEs are another world\'s')
+
+    def _company(self):
+        stem = os.path.splitext(os.path.basename(self.path))[0]
+        return f'copy {stem}-world.json and the folder {snapshots.VAE_FOLDER} along from where the snapshot lay'
+
+    def decode(self, latents: np.ndarray) -> np.ndarray:
+        """As LatentDecoder; when VAEs are missing the UserError says what belongs beside a snapshot."""
+        try:
+            return super().decode(latents)
+        except UserError as error:
+            if self._vaes_named or pretrained.has_vaes(self.vae_weights):
+                raise
+            if self._own_vaes:
+                raise UserError(f'{self.vae_weights}: the VAEs that belong to {self.path} are not there; '
+                                f'{self._company()}') from error
+            raise UserError(f'{error}; if {self.path} was trained by this project, {self._company()}') from error
 
     def _build(self):
         """The way from coefficients to pictures as one graph, so that a batch is one session run."""
@@ -178,7 +202,7 @@ class FaceGenerator(LatentDecoder):
             self._average = truncation.find_average(self, self._average_path)
         return self._average
 
-    def prepare(self, rate=RATE):
+    def load_all(self, rate: float = RATE) -> None:
         """Load the VAEs and, unless rate is 1, the average of w now, so that what is wrong with them is said first."""
         self.mean_face()
         if rate != 1:
@@ -191,10 +215,10 @@ class FaceGenerator(LatentDecoder):
     def identify(self):
         """{'model', 'vae_weights', 'average_w'}: digests of the files that decide how pictures look.
 
-        And 'precision', where it is another than float32.
+        average_w is None where it is the one computed of this model. And 'precision', where it is another than float32.
         """
         weights = [path for factor in factors.FACTORS for path in _checkpoint_files(factor.name, self.vae_weights)]
-        average = files_digest([self._average_path]) if self._average_path else None
+        average = truncation.stored_digest(self, self._average_path)
         made_of = {'model': files_digest([self.path]), 'vae_weights': files_digest(weights), 'average_w': average}
         return made_of if self.precision == 'float32' else dict(made_of, precision=self.precision)
 

@@ -5,92 +5,132 @@ No TensorFlow here.
 
 import json
 import os
-import shutil
 import threading
-import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Dict, Optional
 
-from dnnlib import pictures
-from dnnlib.json_files import read_json, write_json
-from dnnlib.util import UserError
+import numpy as np
+
+from dnnlib import pictures, places
+from dnnlib.json_files import read_json
+from dnnlib.util import UserError, listed, shown
 
 SETTINGS = 'settings.json'
-_STALE_SECONDS = 3600.0
+GRID = 'grid.png'
+_NEW = 'not there'
+LONGEST_NAME = 255          # bytes of a file name, on nearly every file system
 
 
 class ImageFolder:
     """Pictures `<name>.png` and, if wanted, their coefficients `<name>.npz|mat` in the folder `path`.
 
-    settings: dict of plain values; what decides how the pictures look. It is kept in settings.json, and a folder whose
-      pictures were made with other settings is refused.
-    belongs: name -> bool, whether a picture of that name is of the kind this run writes.
-    dealt: name -> bool, whether it is this run's own share of them (`overwrite` removes those only).
-    coeffs: None, 'npz' or 'mat'. overwrite: make existing pictures again.
-    UserError when the folder cannot be written or holds pictures of other settings.
+    settings: dict of plain values; what decides how all the pictures look. It is kept in settings.json, and a folder
+      whose pictures were made with other settings is refused.
+    wanted: {picture name: {what: path}}, the files a picture is made from besides. What is there and was made from
+      the same contents is kept; what was made from others is made again.
+    coeffs: None, 'npz' or 'mat'. overwrite: make existing pictures again: first all of ours are removed.
+    dealt: picture name -> bool, whether it is this run's own share of the folder (`overwrite` removes those only).
+    Attributes: path; todo {name: reason}, those of `wanted` that are to be made.
 
+    Nothing is written over or removed that the folder's own record (dnnlib.places) does not know. UserError, before
+    anything is done, where that would be, where the folder cannot be written, or holds pictures of other settings.
     Use as a context manager: leaving it waits until everything is written.
     """
 
-    def __init__(self, path, settings, belongs, dealt=None, coeffs=None, overwrite=False):
-        self.path = os.path.abspath(path)
-        self.coeffs = coeffs
+    def __init__(self, path: str, settings: Dict[str, Any], wanted: Dict[str, Dict[str, str]],
+                 coeffs: Optional[str] = None, overwrite: bool = False,
+                 dealt: Callable[[str], bool] = lambda name: True) -> None:
+        self.path, self.coeffs = os.path.abspath(path), coeffs
         self._there = _listing(self.path)
-        self._check_settings(settings, belongs, overwrite)
+        self._record = places.Record(self.path)
+        self._refuse_foreign(wanted)
         if overwrite:
-            self._remove(dealt or belongs)
-        write_json(os.path.join(self.path, SETTINGS), settings)
+            self._remove(dealt)
+        else:
+            self._check_settings(settings)
+        self.todo = {}
+        for name, sources in wanted.items():
+            reason = self._why(name, sources)
+            if reason:
+                self.todo[name] = reason
+        self._sources = {name: _contents(wanted[name]) for name in self.todo}
+        self._write_settings(settings)
         self._pool = ThreadPoolExecutor(max_workers=min(8, max(2, os.cpu_count() or 2)))
         self._room = threading.Semaphore(64)        # pictures that may wait for a thread: bounds the memory
-        self._error = None
+        self._error: Optional[BaseException] = None
 
     # ---- what is there
 
-    def _check_settings(self, settings, belongs, overwrite):
+    def file(self, name: str) -> str:
+        """Path of the picture called `name`."""
+        return os.path.join(self.path, name + '.png')
+
+    def _files(self, name):
+        """Names of the files of picture `name`; the picture comes last: it says that all of it is there."""
+        return ([f'{name}.{self.coeffs}'] if self.coeffs else []) + [name + '.png']
+
+    def _why(self, name, sources):
+        """Why a picture must be made (again), None when it need not."""
+        files = self._files(name)
+        if any(file not in self._there for file in files):
+            return _NEW
+        return self._record.why_again(name, sources, {})
+
+    def _refuse_foreign(self, wanted):
+        """UserError when a file is in the way that is not as we made it."""
+        files = [file for name in wanted for file in self._files(name)] + [SETTINGS, GRID]
+        foreign = [file for file in files if file in self._there and not self._record.owns(file)]
+        if foreign:
+            raise UserError(f'{self.path}: {listed(foreign)} there would be written over, but {places.RECORD} does not '
+                            'say that this program made what it holds; choose another --outdir, or move it away')
+
+    def _made(self):
+        """Names of our pictures that are there, the contact sheet aside."""
+        return [name for name, made in self._record.made.items()
+                if name not in (SETTINGS, GRID) and name + '.png' in self._there]
+
+    def _check_settings(self, settings):
         """Refuse a folder whose pictures would not go with this run's."""
-        made = [name for name in self._there if name.endswith('.png') and belongs(name[:-4])]
-        if not made or overwrite:
+        made = self._made()
+        if not made:
             return
-        if SETTINGS not in self._there:
-            raise UserError(f'{self.path}: holds {len(made)} pictures but no {SETTINGS}, so nobody knows how they '
-                            'were made; choose another --outdir, or give --overwrite to make them again')
-        old = read_json(os.path.join(self.path, SETTINGS),
-                        'the settings of a sampling run; choose another --outdir, or give --overwrite')
+        advice = 'choose another --outdir, or give --overwrite to make them again'
+        old = read_json(os.path.join(self.path, SETTINGS), f'the settings of {len(made)} pictures there; {advice}')
         changed = [key for key in sorted(set(old) | set(settings)) if old.get(key) != settings.get(key)]
         if changed:
-            what = ', '.join(f'{key} {_short(old.get(key))} (now {_short(settings.get(key))})' for key in changed)
-            raise UserError(f'{self.path}: its {len(made)} pictures were made with {what}; choose another '
-                            '--outdir, or give --overwrite to make them again')
+            what = [f'{_key(key)} {_short(old.get(key))} (now {_short(settings.get(key))})' for key in changed[:8]]
+            raise UserError(f'{self.path}: its {len(made)} pictures were made with {", ".join(what)}; {advice}')
 
     def _remove(self, dealt):
         """Remove this run's share, so that what an interrupted run leaves is never mistaken for the new."""
-        endings = ('.png', '.npz', '.mat')
-        for name in sorted(self._there):
-            stem, ending = os.path.splitext(name)
-            if ending in endings and dealt(stem):
-                try:
-                    os.remove(os.path.join(self.path, name))
-                except OSError as error:
-                    raise UserError(f'{os.path.join(self.path, name)}: cannot be replaced ({error.strerror})')
-                self._there.discard(name)
+        for name, made in self._record.made.items():
+            if name == GRID or name != SETTINGS and dealt(name):
+                for file in made.files:
+                    if file in self._there and self._record.remove(file):
+                        self._there.discard(file)
 
-    def files(self, name):
-        """Paths of the picture called `name` and, if wanted, of its coefficients."""
-        stem = os.path.join(self.path, name)
-        return [stem + '.png'] + ([f'{stem}.{self.coeffs}'] if self.coeffs else [])
+    def _write_settings(self, settings):
+        data = (json.dumps(settings, indent=1, sort_keys=True) + '\n').encode()
+        try:
+            with open(os.path.join(self.path, SETTINGS), 'rb') as file:
+                if file.read() == data:         # another shard's, perhaps of this very moment
+                    return
+        except FileNotFoundError:
+            pass
+        self._record.put(SETTINGS, {SETTINGS: data}, {}, {})
 
-    def has(self, name, since=None):
-        """Whether everything of picture `name` was there when this run began; since: and is not older than that time.
-
-        Files appear whole or not at all, so a file that is there is complete.
-        """
-        paths = self.files(name)
-        if not all(os.path.basename(path) in self._there for path in paths):
-            return False
-        return since is None or all(os.path.getmtime(path) >= since for path in paths)
+    def explain(self) -> Optional[str]:
+        """A line on the pictures that are made again though they were there, and why; None when there are none."""
+        again = {name: reason for name, reason in self.todo.items() if reason not in (_NEW, 'new', 'not finished')}
+        if not again:
+            return None
+        reasons = ', '.join(sorted(set(again.values())))
+        return f'{len(again)} pictures are made again ({reasons}): {listed(sorted(again))}'
 
     # ---- writing
 
-    def save(self, name, image, face):
+    def save(self, name: str, image: np.ndarray, face: Any) -> None:
         """Have uint8 RGB `image` [H, W, 3] and the coefficients of `face` written by a thread; returns at once."""
         self._raise_error()
         self._room.acquire()
@@ -99,46 +139,75 @@ class ImageFolder:
     def _write(self, name, image, face):
         try:
             if self._error is None:
-                paths = self.files(name)
-                for path in paths[1:]:
-                    face.save(path)         # first: the picture says that all of it is there
-                pictures.save_image(image, paths[0])
+                data = [face.encoded(self.coeffs)] if self.coeffs else []
+                data.append(pictures.encode_image(image))
+                self._record.put(name, dict(zip(self._files(name), data)), self._sources.get(name, {}), {})
         except Exception as error:          # raised in the main thread by save or close
             self._error = error
         finally:
             self._room.release()
 
+    def save_grid(self, sheet: np.ndarray) -> str:
+        """Write a contact sheet, uint8 RGB [H, W, 3]; returns its path."""
+        places.Record(self.path).put(GRID, {GRID: pictures.encode_image(sheet)}, {}, {})    # anew: shards write it too
+        return os.path.join(self.path, GRID)
+
     def _raise_error(self):
         if self._error is not None:
             raise self._error
 
-    def __enter__(self):
+    def __enter__(self) -> 'ImageFolder':
         return self
 
-    def __exit__(self, kind, value, traceback):
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
         self._pool.shutdown(wait=True)
         if kind is None:
             self._raise_error()
 
 
 def _listing(path):
-    """Set of the file names in a folder, made where it is missing; left-overs of killed runs are cleared away."""
+    """Set of the file names in a folder, made where it is missing."""
     try:
         os.makedirs(path, exist_ok=True)
-        names = set(os.listdir(path))
+        return set(os.listdir(path))
     except OSError as error:
         raise UserError(f'{path}: cannot be used as the folder of the pictures ({error.strerror}); give another '
                         '--outdir')
-    for name in names:
-        holder = os.path.join(path, name)
-        # Another shard may be writing here now: only old ones are surely dead.
-        if name.startswith('.tmp-') and time.time() - os.path.getmtime(holder) > _STALE_SECONDS:
-            shutil.rmtree(holder, ignore_errors=True)
-    return names
+
+
+def _contents(sources):
+    """{what: path} -> {what: places.Content}."""
+    try:
+        return {what: places.content(path) for what, path in sources.items()}
+    except OSError as error:
+        raise UserError(f'{error.filename}: cannot be read ({error.strerror})') from error
+
+
+def composed_name(stem: str, suffix: str) -> str:
+    """'<stem>_<suffix>' as a picture's name: too long a stem is cut, and told from others by digits of its checksum."""
+    name, room = f'{stem}_{suffix}', LONGEST_NAME - len('.png')
+    if len(os.fsencode(name)) <= room:
+        return name
+    digits = f'~{zlib.crc32(os.fsencode(stem)):08x}'
+    kept = os.fsencode(stem)[:room - len(os.fsencode(f'{digits}_{suffix}'))]
+    while True:
+        try:
+            return f'{kept.decode()}{digits}_{suffix}'
+        except UnicodeDecodeError:
+            kept = kept[:-1]            # within a character, or a name that is not UTF-8
+
+
+def _key(name):
+    """A key of settings.json for a message: our own as they are."""
+    return name if name.isidentifier() and len(name) < 40 else shown(name)
 
 
 def _short(value):
     """A setting for a message: digests shortened."""
-    if isinstance(value, str) and len(value) == 64:
-        return f'{value[:8]}...'
-    return 'unset' if value is None else json.dumps(value)[:200]
+    if value is None:
+        return 'unset'
+    if isinstance(value, str):
+        return f'{value[:8]}...' if len(value) == 64 and value.isalnum() else json.dumps(value[:80])
+    if isinstance(value, list):
+        return '[' + ', '.join(map(_short, value[:8])) + ']'
+    return shown(value)

@@ -2,21 +2,17 @@
 
 import argparse
 import os
+from typing import Optional
 
-import numpy as np
-from PIL import Image
-
-from dnnlib import pictures
+from dnnlib import places
 from dnnlib.options import Parser, real, whole  # noqa: F401  (Parser: the scripts take it from here)
 from dnnlib.util import PRECISION_HELP, PRECISIONS, UserError
 from renderer.factors import FACTOR_CHOICES
 from sampling.faces import FILE_KINDS, PARTS, part_name
 
 RATE = 0.7                  # of truncation: 1 leaves w alone, 0 gives everybody the average identity
-STEPS = 400                 # of the search that embeds a batch of photos
+STEPS = 400                 # of the search that inverts a batch of photos
 W_ID = 0.5                  # of the identity term in it; pixels weigh 1 at each size
-GRID_PIXELS = 64 * 10 ** 6  # contact sheets beyond this are cut
-GRID_NAME = 'grid.png'
 FACTORS_HELP = ', '.join(f'{i} {word}' for i, (word, _) in enumerate(FACTOR_CHOICES)) + '; number or word'
 FILE_PARTS = [part for part in PARTS if part != 'noise']
 
@@ -42,18 +38,19 @@ def add_model_options(parser, truncates=True):
                        '<model>-average_w_id.txt beside the model, computed once where missing)')
 
 
-def add_output_options(parser, outdir):
-    """--outdir, --batch, --overwrite, --save_coeffs and the contact sheet's. Returns their group."""
+def add_output_options(parser, outdir, outdir_help=None):
+    """--outdir, --batch, --overwrite, --save_coeffs and the contact sheet's -> their group. outdir: the default."""
     group = parser.add_argument_group('pictures')
     group.add_argument('--outdir', metavar='DIR', default=outdir, help='folder of the pictures, from where you are '
-                       '(default: %(default)s)')
+                       f'(default: {outdir_help or outdir})')
     group.add_argument('--batch', type=whole(1), default=8, metavar='N', help='pictures at a time; changes the '
                        'speed, not the pictures (default: %(default)s)')
     group.add_argument('--save_coeffs', choices=FILE_KINDS, help='also write the numbers of each picture beside it: '
                        'coeff (257), noise, z (default: off)')
-    group.add_argument('--overwrite', action='store_true', help='make existing pictures again (default: they are kept, '
-                       'and an interrupted run is taken up)')
-    group.add_argument('--grid', action='store_true', help=f'also write a contact sheet, {GRID_NAME} (default: off)')
+    group.add_argument('--overwrite', action='store_true', help='make existing pictures again; removes only what '
+                       'made.jsonl there says was made here (default: they are kept, an interrupted run is taken up)')
+    group.add_argument('--grid', action='store_true', help='also write a contact sheet with labels, grid.png '
+                       '(default: off)')
     group.add_argument('--grid_scale', type=whole(1, 32), metavar='N', help='enlarge its tiles N times (default: '
                        'to at least 128 pixels)')
     group.add_argument('--grid_filter', choices=['nearest', 'bicubic'], default='bicubic', help='how to enlarge them '
@@ -90,38 +87,14 @@ def parts(text):
     return sorted(set(words), key=FILE_PARTS.index)
 
 
-def check_files(args):
-    """UserError for a --model, --vae_weights or --average_w that is not there: before TensorFlow takes its seconds."""
+def check_files(args: argparse.Namespace, **inputs: Optional[str]) -> None:
+    """UserError, before TensorFlow takes its seconds, for a --model, --vae_weights or --average_w that is not there,
+    and for an --outdir that is one of these, or of the further `inputs` (option without dashes: path).
+    """
     for name, is_there, kind in (('model', os.path.isfile, 'file'), ('vae_weights', os.path.isdir, 'folder'),
                                  ('average_w', os.path.isfile, 'file')):
-        path = getattr(args, name, None)
+        path = inputs[name] = getattr(args, name, None)
         if path and not is_there(path):
             raise UserError(f'--{name} {path}: no such {kind}')
-
-
-def write_sheet(rows, folder, args):
-    """Contact sheet of pictures on disk -> its path, None when there is no picture.
-
-    rows: list of lists of picture names, of one length; missing pictures leave white cells.
-    """
-    sample = next((name for row in rows for name in row if os.path.isfile(folder.files(name)[0])), None)
-    if sample is None:
-        return None
-    size = _read(folder.files(sample)[0]).shape
-    scale = args.grid_scale or pictures.natural_scale(size[1])
-    columns = len(rows[0])
-    most = max(1, GRID_PIXELS // (size[0] * size[1] * scale * scale * columns))
-    if len(rows) > most:
-        print(f'{GRID_NAME} shows the first {most} of {len(rows)} rows')
-    white = np.full(size, 255, np.uint8)
-    tiles = [_read(path) if os.path.isfile(path) else white
-             for path in (folder.files(name)[0] for row in rows[:most] for name in row)]
-    path = os.path.join(folder.path, GRID_NAME)
-    pictures.save_image_grid(np.stack(tiles), path, (columns, min(most, len(rows))), margin=4, scale=scale,
-                          resample=args.grid_filter)
-    return path
-
-
-def _read(path):
-    with Image.open(path) as image:
-        return np.asarray(image.convert('RGB'))
+    if getattr(args, 'outdir', None):
+        places.check_apart({f'--{name}': path for name, path in inputs.items()}, {'--outdir': args.outdir})

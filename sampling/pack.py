@@ -7,8 +7,10 @@ reads snapshots reads them.
 """
 
 import argparse
-import glob
 import os
+import shutil
+import tempfile
+from typing import List
 
 import dnnlib  # noqa: F401       first, so that Ctrl-C during the imports leaves no traceback
 
@@ -17,16 +19,17 @@ import numpy as np
 
 import config
 from dnnlib.util import UserError, atomic_path, run_main
+from sampling import options
 
 EXAMPLE = '''The folder is what generate_images.py falls back on without the released model (default: the project's own
 folder demo). A model of another world can be packed too; give it a folder of its own.'''
 
 
-def embed(model, folder, name=config.DEMO_NAME):
+def pack_model(model: str, folder: str, name: str = config.DEMO_NAME) -> List[str]:
     """Write <folder>/<name> with its -world.json, -average_w_id.txt, and <folder>/vae; returns the paths.
 
-    model: a snapshot with its world file beside it. UserError when it or its decoders are missing or damaged, and when
-    other models in the folder have other decoders there.
+    model: a snapshot with its world file beside it. Nothing that is there is replaced; a vae/ that holds the same is
+    shared. UserError when a file is in the way, or when the model or its decoders are missing or damaged.
     """
     from dnnlib.tflib import pickles, tfutil
     from dnnlib.tflib.compat import tf
@@ -35,27 +38,40 @@ def embed(model, folder, name=config.DEMO_NAME):
     from vae.model import RELEASED, Decoders, export_decoder
     from worlds import label, parts
     target, world = os.path.join(folder, name), parts.of_model(model)
-    if os.path.realpath(target) == os.path.realpath(model):
-        raise UserError(f'--output {folder}: that is where the model lies; choose another folder')
+    vae = os.path.join(folder, snapshots.VAE_FOLDER)
+    facts, average = label.path_of_model(target), pretrained.average_w_path(target)
+    _check_free([target, facts, average])
     with tf.Graph().as_default() as graph, tfutil.create_session(graph=graph):
         paths = Decoders(world.vae_weights).paths       # nothing is written when they are not there
         network = _halved(snapshots.load_generator(model).state())
-    vae = os.path.join(folder, snapshots.VAE_FOLDER)
-    others = [other for other in glob.glob(os.path.join(glob.escape(folder), '*.pkl')) if other != target]
-    with atomic_path(vae, directory=True) as temporary:
+    with tempfile.TemporaryDirectory() as temporary:
         for factor, path in paths.items():
             export_decoder(path, os.path.join(temporary, factor, RELEASED), factor)
-        if others and os.path.isdir(vae) and _contents(temporary) != _contents(vae):
-            raise UserError(f'--output {folder}: {others[0]} uses the VAEs there, which are others than those of '
-                            f'{model}; choose another folder')
+        _place_vaes(temporary, vae)
     pickles.save_states([network], target)
-    facts = label.write_model(target, world.name, vae_weights=snapshots.VAE_FOLDER)
-    average = pretrained.average_w_path(target)
-    if os.path.exists(average):
-        os.remove(average)              # of the model that was here before
+    label.write_model(target, world.name, vae_weights=snapshots.VAE_FOLDER)
     with generator.FaceGenerator(target) as faces:
-        faces.prepare()
+        faces.load_all()
     return [target, facts, average, vae]
+
+
+def _check_free(paths):
+    """UserError when one of the files is there."""
+    there = [path for path in paths if os.path.lexists(path)]
+    if there:
+        raise UserError(f'{there[0]}: there already, and not replaced; choose another --output or --name, or remove it '
+                        'first')
+
+
+def _place_vaes(source, vae):
+    """Copy the decoders to the folder `vae`, unless the same are there; UserError when other files are."""
+    if not os.path.lexists(vae):
+        with atomic_path(vae, directory=True) as temporary:
+            os.rmdir(temporary)
+            shutil.copytree(source, temporary)
+    elif _contents(vae) != _contents(source):
+        raise UserError(f'{vae}: there already, and holds something else than the VAEs of this model; choose another '
+                        '--output')
 
 
 def _halved(state):
@@ -91,8 +107,8 @@ def _name(text):
 
 
 def main():
-    """Options -> `embed`; prints what was written and how large it is."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE,
+    """Options -> `pack_model`; prints what was written and how large it is."""
+    parser = options.Parser(description=__doc__, epilog=EXAMPLE,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--model', required=True, metavar='FILE', help='network-snapshot-*.pkl or network-final.pkl')
     parser.add_argument('--output', default=config.DEMO_DIR, metavar='DIR', help='folder (default: %(default)s)')
@@ -101,7 +117,7 @@ def main():
     args = parser.parse_args()
     if not os.path.isfile(args.model):
         raise UserError(f'--model {args.model}: no such file')
-    for path in embed(args.model, args.output, args.name):
+    for path in pack_model(args.model, args.output, args.name):
         print(f'{_size(path):7.2f} MB  {path}')
 
 

@@ -26,14 +26,14 @@ AVERAGE_PREFIX = 'fd19667fb7f2984f21b20696f84410e4_'
 ANSWER_SECONDS = 7          # how long the download server may take to answer
 
 
-def embedded_model():
+def small_model():
     """Path of the small model that comes with the project in the folder demo, None where there is none."""
     path = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
     return path if os.path.isfile(path) else None
 
 
 def find_model(path=None, vae_weights=None):
-    """Path of a model: `path`, else the released model from the cache or the network, else the embedded one.
+    """Path of a model: `path`, else the released model from the cache or the network, else the small one.
 
     Waits at most ANSWER_SECONDS for a server that does not answer, and asks none when the released model could not be
     used: its VAEs (in vae_weights, default config.VAE_WEIGHTS_DIR) do not come with it. UserError where there is no
@@ -47,21 +47,22 @@ def find_model(path=None, vae_weights=None):
     if found:
         return found
     try:
-        if embedded_model() and not _has_vaes(vae_weights):
+        if small_model() and not has_vaes(vae_weights):
             raise UserError(f'the released model and its VAEs are not in {config.CACHE_DIR} and '
                             f'{vae_weights or config.VAE_WEIGHTS_DIR}')
         _check_server_answers()
         return fetch_default_model()
     except UserError as error:
-        if embedded_model():
-            print(f'{error}: put {MODEL_NAME} there; using the small model {embedded_model()}',
+        if small_model():
+            print(f'{error}: put {MODEL_NAME} there; using the small model {small_model()}',
                   file=sys.stderr)
-            return embedded_model()
+            return small_model()
         raise UserError(f'no model: {error}; put {MODEL_NAME} into {config.CACHE_DIR} (and '
                         f'{AVERAGE_NAME} into {config.CACHE1_DIR}), or name another with --model')
 
 
-def _has_vaes(folder):
+def has_vaes(folder: Optional[str]) -> bool:
+    """Whether the four VAEs are in a folder (None: config.VAE_WEIGHTS_DIR)."""
     try:
         return all(find_checkpoint(factor.name, folder) for factor in factors.BY_COEFFS)
     except UserError:

@@ -7,6 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 import config
+from dnnlib.hashes import files_digest
 from dnnlib.tflib import tfutil
 from dnnlib.util import UserError, atomic_path, pace
 from renderer import factors
@@ -57,6 +58,15 @@ def find_average(faces, path=None):
     average = compute_average(faces)
     _keep(average, faces.path, tag)
     return average
+
+
+def stored_digest(faces, path=None):
+    """Digest of the average that `find_average` takes from a file of somebody else's; None for what is computed here.
+    """
+    kept = path or pretrained.find_average_w(faces.path)
+    if not kept or not os.path.isfile(kept):
+        return None
+    return None if _stored_tag(kept) == faces.average_tag() else files_digest([kept])
 
 
 def compute_average(faces, count=None):

@@ -6,7 +6,7 @@ import numpy as np
 
 import config
 from metrics import metric_base
-from sampling import bulk, generator, pretrained
+from sampling import generator, health, pretrained
 from worlds import label
 
 MODEL = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
@@ -21,18 +21,18 @@ def test_everything_is_there_and_small():
     files = _files(config.DEMO_DIR) + _files(os.path.join(config.ROOT, 'synthetic', 'weights'))
     sizes = [os.path.getsize(path) for path in files]
     assert max(sizes) < LARGEST and sum(sizes) < ALL
-    assert pretrained.embedded_model() == MODEL
+    assert pretrained.small_model() == MODEL
     assert label.read_model(MODEL) == {'world': 'synthetic', 'vae_weights': 'vae'}
 
 
 def test_average_belongs_to_the_model(capsys):
     """Else everybody's first picture waits until it is computed anew."""
     with generator.FaceGenerator(MODEL) as faces:
-        faces.prepare()
+        faces.load_all()
         stored = pretrained.load_average_w(pretrained.average_w_path(MODEL))
         np.testing.assert_array_equal(faces.average_w, stored)
         pictures = faces.images(faces.random_faces(8, seed=1))
-    assert bulk.find_trouble(pictures) is None
+    assert health.find_trouble(pictures) is None
     assert 'computing' not in capsys.readouterr().err
 
 

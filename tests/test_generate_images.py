@@ -1,5 +1,6 @@
 """generate_images.py end to end: names, what moves, shards, resuming after a kill, settings, coefficients, messages."""
 
+import json
 import os
 import runpy
 import shutil
@@ -14,6 +15,7 @@ from PIL import Image
 
 import config
 from benchmarks.sampling import write_random_model, write_random_vaes
+from dnnlib import places
 from dnnlib.util import UserError
 from renderer import coefficient_files, factors
 from sampling import faces
@@ -80,10 +82,11 @@ def test_only_the_factor_moves(number, world, here, capsys):
                                                  '--save_coeffs', 'npz', '--batch', 4], capsys)
     assert code == 0 and '6 pictures made' in out, err
     names = [f'{i:03d}_{j:02d}' for i in range(2) for j in range(3)]
-    assert sorted(os.listdir('generate_images')) == sorted([f'{n}.png' for n in names] + [f'{n}.npz' for n in names]
-                                                           + ['settings.json'])
-    assert {p.shape for p in pictures('generate_images').values()} == {(8, 8, 3)}
-    stored = {name: coefficient_files.read_arrays(f'generate_images/{name}.npz') for name in names}
+    folder = 'generate_images/' + ('', 'expression', 'lighting', 'pose')[number]
+    assert sorted(os.listdir(folder)) == sorted([f'{n}.png' for n in names] + [f'{n}.npz' for n in names]
+                                                + ['made.jsonl', 'settings.json'])
+    assert {p.shape for p in pictures(folder).values()} == {(8, 8, 3)}
+    stored = {name: coefficient_files.read_arrays(f'{folder}/{name}.npz') for name in names}
     for subject in range(2):
         own = [stored[name] for name in names[3 * subject:3 * subject + 3]]
         assert not np.ptp([arrays['noise'] for arrays in own], axis=0).any()
@@ -104,13 +107,15 @@ def test_defaults_and_the_recorded_model_in_a_process_of_its_own(here):
                            '--vae_weights', shared('oracle', 'generator', 'vae_weights')],
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
     assert done.returncode == 0, done.stderr
-    assert 'warning' not in done.stderr
+    assert 'warning: pictures look like blobs of colour' in done.stderr       # what a random network draws
     made = pictures('generate_images')
     assert sorted(made) == [f'{i:03d}_{j:02d}.png' for i in range(20) for j in range(5)]
     sheet = np.asarray(Image.open('generate_images/grid.png'))
-    assert sheet.shape == (20 * 132 + 4, 5 * 132 + 4, 3)
+    top, left = sheet.shape[0] - (20 * 132 + 4), sheet.shape[1] - (5 * 132 + 4)      # labels
+    assert 8 < top < 30 and 15 < left < 60
     tile = np.asarray(Image.fromarray(made['001_02.png']).resize([128, 128], Image.BICUBIC))
-    assert_close(sheet[136:264, 268:396], tile)
+    assert_close(sheet[top + 136:top + 264, left + 268:left + 396], tile)
+    assert (sheet[:top] < 100).any() and (sheet[:, :left] < 100).any()               # something is written there
     check_first_subject(recorded, made)
 
 
@@ -153,7 +158,7 @@ def test_existing_pictures_stay_and_other_settings_are_refused(world, here, caps
     code, out, _ = run_script(SCRIPT, common + ['--subject', 3, '--grid', '--grid_scale', 1], capsys)
     assert code == 0 and '3 pictures made, 3 were there already' in out
     assert all(os.path.getmtime(f'out/{name}') == t for name, t in before.items() if name != '001_00.png')
-    assert np.asarray(Image.open('out/grid.png')).shape == (3 * 12 + 4, 2 * 12 + 4, 3)
+    assert os.path.exists('out/grid.png')
     code, out, err = run_script(SCRIPT, common + ['--subject', 3, '--seed', 2, '--factor', 3, '--rate', 0.5], capsys)
     assert code == 1 and err.count('\n') == 1 and '--overwrite' in err
     for words in ('6 pictures', 'seed 1 (now 2)', 'factor "all" (now "pose")', 'rate 0.7 (now 0.5)'):
@@ -163,39 +168,127 @@ def test_existing_pictures_stay_and_other_settings_are_refused(world, here, caps
     assert code == 0 and sorted(pictures('out')) == ['000_00.png', '000_01.png']
 
 
-def test_pictures_of_unknown_origin_are_not_touched(here):
-    Image.new('RGB', [8, 8]).save('000_00.png')
-    with pytest.raises(UserError, match='1 pictures but no settings.json'):
-        ImageFolder(here, {}, belongs=lambda name: name == '000_00')
-    ImageFolder(here, {'a': 1}, belongs=lambda name: name == '000_01')
-    for content, message in (('{', 'not readable'), ('[]', 'expected the settings')):
+def test_every_factor_has_its_place(world, here, capsys):
+    """The README's commands one after the other."""
+    common = world + ['--subject', 1, '--variation', 1]
+    for factor in ([], ['--factor', 'pose', '--grid'], ['--factor', 1], ['--factor', 'all']):
+        code, _, err = run_script(SCRIPT, common + factor, capsys)
+        assert code == 0, err
+    assert sorted(pictures('generate_images')) == ['000_00.png']
+    assert os.path.exists('generate_images/pose/000_00.png') and os.path.exists('generate_images/expression/000_00.png')
+
+
+def _tree(folder):
+    """{path: content} of all files below a folder."""
+    found = {}
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(where, name), 'rb') as file:
+                found[os.path.join(where, name)] = file.read()
+    return found
+
+
+@pytest.mark.parametrize('name', ['000_00.png', '001_01.npz', 'settings.json', 'grid.png'])
+@pytest.mark.parametrize('overwrite', [[], ['--overwrite']])
+def test_what_we_did_not_make_is_never_replaced(name, overwrite, world, here, capsys):
+    os.mkdir('out')
+    with open(f'out/{name}', 'w') as file:
+        file.write('{}')
+    before = _tree('out')
+    command = world + ['--subject', 2, '--variation', 2, '--save_coeffs', 'npz', '--grid', '--outdir', 'out']
+    code, _, err = run_script(SCRIPT, command + overwrite, capsys)
+    assert code == 1 and name in err and 'choose another --outdir' in err and err.startswith('error: '), err
+    assert _tree('out') == before
+
+
+def test_overwriting_takes_back_what_we_made_and_leaves_the_rest(world, here, capsys):
+    command = world + ['--subject', 2, '--variation', 2, '--save_coeffs', 'npz', '--grid', '--outdir', 'out']
+    assert run_script(SCRIPT, command, capsys)[0] == 0
+    kept = {'out/mine.png': b'a', 'out/000_02.png': b'b', 'out/001_01.mat': b'c', 'out/.tmp-mine/x': b'd'}
+    os.mkdir('out/.tmp-mine')
+    os.utime('out/.tmp-mine', (0, 0))
+    for path, content in kept.items():
+        with open(path, 'wb') as file:
+            file.write(content)
+    code, _, err = run_script(SCRIPT, command[:4] + ['--subject', 1, '--variation', 1, '--seed', 7, '--outdir', 'out',
+                                                     '--overwrite'], capsys)
+    assert code == 0, err
+    left = _tree('out')
+    assert {path: left.pop(path) for path in kept} == kept
+    assert sorted(left) == ['out/000_00.png', 'out/made.jsonl', 'out/settings.json']
+    with open('out/000_00.png', 'ab') as file:
+        file.write(b'the user drew on it')
+    code, _, err = run_script(SCRIPT, command[:4] + ['--seed', 7, '--outdir', 'out', '--overwrite'], capsys)
+    assert code == 1 and '000_00.png' in err and _tree('out')['out/000_00.png'].endswith(b'drew on it')
+
+
+def test_outputs_are_no_inputs_and_links_are_folders(world, here, capsys):
+    vaes = os.path.join(os.path.dirname(world[1]), 'vaes')
+    os.symlink(vaes, 'link')
+    code, _, err = run_script(SCRIPT, world + ['--outdir', 'link/../vaes/./'], capsys)
+    assert code == 1 and 'is the same place as --vae_weights' in err
+    code, _, err = run_script(SCRIPT, world + ['--outdir', 'link'], capsys)
+    assert code == 1 and 'is the same place as --vae_weights' in err
+    os.mkdir('real')
+    os.symlink('real', 'there')
+    assert run_script(SCRIPT, world + ['--subject', 1, '--variation', 1, '--outdir', 'there'], capsys)[0] == 0
+    assert os.path.islink('there') and os.path.exists('real/000_00.png')
+    os.chdir('real')
+    again = world + ['--subject', 1, '--variation', 2, '--outdir', '.', '--overwrite']
+    assert run_script(SCRIPT, again, capsys)[0] == 0
+    assert sorted(os.listdir('.')) == ['000_00.png', '000_01.png', 'made.jsonl', 'settings.json']
+
+
+def test_another_average_of_w_makes_other_pictures(world, here, capsys):
+    """The same model with another file beside it: pictures there were made with the old one."""
+    folder = shutil.copytree(os.path.dirname(world[1]), 'model')
+    command = ['--model', os.path.join(folder, 'small.pkl'), '--vae_weights', os.path.join(folder, 'vaes'),
+               '--subject', 1, '--variation', 1, '--outdir', 'out']
+    assert run_script(SCRIPT, command, capsys)[0] == 0
+    np.savetxt(os.path.join(folder, 'small-average_w_id.txt'), np.ones([4, 24]))
+    code, _, err = run_script(SCRIPT, command, capsys)
+    assert code == 1 and 'average_w' in err
+
+
+def test_a_damaged_settings_file_is_not_ours(here):
+    ImageFolder(here, {'a': 1}, {'000_01': {}})
+    for content in ('{', '[]', ''):
         with open('settings.json', 'w') as file:
             file.write(content)
-        with pytest.raises(UserError, match=message):
-            ImageFolder(here, {}, belongs=lambda name: True)
-    assert sorted(os.listdir(here)) == ['000_00.png', 'settings.json']
+        with pytest.raises(UserError, match='settings.json'):
+            ImageFolder(here, {'a': 1}, {'000_01': {}})
 
 
-def test_overwriting_removes_this_shard_only_and_dead_left_overs_go(here):
-    for name in ('000_00.png', '000_00.npz', '001_00.png', 'mine.png'):
-        open(name, 'w').close()
-    for name, age in (('.tmp-old', 7200), ('.tmp-new', 0)):
-        os.makedirs(name)
-        os.utime(name, (time.time() - age, time.time() - age))
-    ImageFolder(here, {}, belongs=lambda name: name != 'mine', dealt=lambda name: name == '000_00', overwrite=True)
-    assert sorted(os.listdir(here)) == ['.tmp-new', '001_00.png', 'mine.png', 'settings.json']
+def test_overwriting_removes_this_shard_only(here):
+    with ImageFolder(here, {}, {'000_00': {}, '001_00': {}}) as folder:
+        for name in folder.todo:
+            folder.save(name, np.zeros([8, 8, 3], np.uint8), None)
+    ImageFolder(here, {}, {'000_00': {}}, dealt=lambda name: name == '000_00', overwrite=True)
+    assert sorted(os.listdir(here)) == ['001_00.png', 'made.jsonl', 'settings.json']
+
+
+def test_settings_of_a_stranger_are_shown_on_one_line(here):
+    with ImageFolder(here, {'seed': 1}, {'000_00': {}}) as folder:
+        folder.save('000_00', np.zeros([8, 8, 3], np.uint8), None)
+    foreign = {'x\n\x1b[31merror: all is lost': 1, 'seed': 'y\x1b]0;\u202e' * 10 ** 5, 'z': {'a': [1] * 10 ** 5}}
+    record = places.Record(here)
+    record.put('settings.json', {'settings.json': json.dumps(foreign).encode()}, {}, {})
+    with pytest.raises(UserError) as caught:
+        ImageFolder(here, {'seed': 1}, {'000_00': {}})
+    text = str(caught.value)
+    assert len(text) < 1500 and text.isprintable() and '--overwrite' in text
 
 
 def test_a_full_disk_stops_the_run_with_a_line(here):
     class Broken:
-        def save(self, path):
-            raise UserError(f'{path}: could not be written (No space left on device)')
+        def encoded(self, kind):
+            raise UserError(f'{kind}: could not be written (No space left on device)')
 
-    folder = ImageFolder(here, {}, belongs=lambda name: True, coeffs='npz')
+    folder = ImageFolder(here, {}, {'000_00': {}}, coeffs='npz')
     with pytest.raises(UserError, match='No space'), folder:
         for _ in range(200):
             folder.save('000_00', np.zeros([8, 8, 3], np.uint8), Broken())
-    assert os.listdir(here) == ['settings.json']
+    assert sorted(os.listdir(here)) == ['made.jsonl', 'settings.json']
 
 
 def test_a_killed_run_is_taken_up(world, here, capsys):

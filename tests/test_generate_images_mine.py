@@ -1,6 +1,7 @@
 """generate_images_mine.py end to end: both layouts of files, what is taken from them, seeds, bad files."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import config
 from renderer import coefficient_files
 from tests.common import assert_close
 from tests.test_api import separate_arrays
-from tests.test_generate_images import here, pictures, run_script, write_small_world  # noqa: F401  here: a fixture
+from tests.test_generate_images import _tree, here, pictures, run_script, write_small_world  # noqa: F401  here: a fixture
 
 SCRIPT = os.path.join(config.ROOT, 'generate_images_mine.py')
 
@@ -78,16 +79,49 @@ def test_bad_files_are_skipped_and_named(world, recon, capsys):
     assert code == 1 and 'none of 2 files could be used' in err
 
 
-def test_finished_pictures_stay_unless_their_file_is_newer(world, recon, capsys):
+def test_finished_pictures_stay_unless_their_file_changed(world, recon, capsys):
     assert run_script(SCRIPT, world, capsys)[0] == 0
     before = pictures('generate_images_mine')
     scipy.io.savemat('epoch_20_000000/row.mat', {'coeff': -recon})
-    later = os.path.getmtime('generate_images_mine/row.png') + 10
-    os.utime('epoch_20_000000/row.mat', (later, later))
-    assert '1 pictures made, 2 were there already' in run_script(SCRIPT, world, capsys)[1]
+    os.utime('epoch_20_000000/row.mat', (1, 1))         # an older file
+    os.utime('epoch_20_000000/flat.mat')                # the same under another time
+    code, out, err = run_script(SCRIPT, world, capsys)
+    assert '1 pictures made, 2 were there already' in out
+    assert "1 pictures are made again (file changed): 'row'" in err
     assert np.abs(pictures('generate_images_mine')['row.png'].astype(int) - before['row.png']).max() > 0
     code, _, err = run_script(SCRIPT, world + ['--take', 'pose'], capsys)
     assert code == 1 and 'take' in err and '--overwrite' in err
+
+
+@pytest.mark.parametrize('options', [[], ['--overwrite'], ['--save_coeffs', 'mat', '--overwrite']])
+def test_the_users_files_stay_as_they_are(world, recon, capsys, options):
+    os.symlink('epoch_20_000000', 'link')
+    before = _tree('.')
+    for outdir in ('epoch_20_000000', './link/', 'epoch_20_000000/../link'):
+        code, _, err = run_script(SCRIPT, world + ['--outdir', outdir] + options, capsys)
+        assert code == 1 and 'is the same place as --input' in err and err.count('\n') == 1
+        assert _tree('.') == before
+    os.mkdir('out')
+    shutil.copy('epoch_20_000000/row.mat', 'out/row.mat')
+    code, _, err = run_script(SCRIPT, world + ['--outdir', 'out', '--save_coeffs', 'mat'] + options, capsys)
+    assert code == 1 and "'row.mat' there would be written over" in err
+    assert sorted(os.listdir('out')) == ['row.mat']
+
+
+def test_long_names_strange_names_and_two_of_one_name(world, recon, capsys):
+    names = ['n' * 251, os.fsdecode(b'caf\xe9'), 'two\nlines\x1b[31m']
+    for name in names:
+        shutil.copy('epoch_20_000000/row.mat', f'epoch_20_000000/{name}.mat')
+    code, out, err = run_script(SCRIPT, world + ['--seed', 3, 4, '--grid', '--save_coeffs', 'mat'], capsys)
+    assert code == 0 and '12 pictures made' in out, err
+    made = [name for name in os.listdir('generate_images_mine') if name.endswith('.png') and name != 'grid.png']
+    assert len(made) == 12 and f'{names[1]}_seed3.png' in made
+    assert all(len(os.fsencode(name)) <= 255 for name in made)
+    code, out, err = run_script(SCRIPT, world + ['--outdir', 'one'], capsys)
+    assert code == 0 and f'{"n" * 251}.png' in os.listdir('one'), err
+    shutil.copy('epoch_20_000000/row.mat', 'epoch_20_000000/row.MAT')
+    code, _, err = run_script(SCRIPT, world + ['--outdir', 'o'], capsys)
+    assert code == 1 and 'would have one name' in err
 
 
 @pytest.mark.parametrize('bad,message', [

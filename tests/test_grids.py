@@ -98,3 +98,38 @@ def test_saved_pictures(tmp_path):
     with pytest.raises(UserError, match='.png or .jpg'):
         pictures.save_image(tile, str(tmp_path / 'x.pgn'))
     assert sorted(os.listdir(str(tmp_path))) == ['a', 'grid.jpg'] and os.listdir(str(tmp_path / 'a')) == ['x.png']
+
+
+def test_labels_stand_left_and_above_and_tiles_are_whole():
+    tiles = np.full([6, 40, 50, 3], 120, np.uint8)
+    plain = pictures.labelled_grid(tiles, 3, margin=4)
+    assert_close(plain, pictures.image_grid(tiles, (3, 2), margin=4))
+    sheet = pictures.labelled_grid(tiles, 3, ['first', 'second'], ['00', '01', 'x' * 60], margin=4)
+    top, left = sheet.shape[0] - plain.shape[0], sheet.shape[1] - plain.shape[1]
+    assert 8 <= top <= 25 and 15 <= left <= 80
+    assert_close(sheet[top:, left:], plain)
+    dark = (sheet < 100).any(axis=2)
+    for row in range(2):                    # each row's label beside it, each column's above it
+        assert dark[top + row * 44:top + row * 44 + 44, :left].any()
+    for column in range(3):
+        assert dark[:top, left + 4 + column * 54:left + column * 54 + 54].any()
+    assert not dark[:, left:left + 4].any()             # the long label is cut to its column
+
+
+def test_many_short_rows_stand_side_by_side():
+    """300 subjects with two pictures each were a sheet of 268 x 39604 pixels."""
+    tiles = np.arange(600, dtype=np.uint8).reshape(-1, 1, 1, 1) * np.ones([1, 32, 32, 3], np.uint8)
+    sheet = pictures.labelled_grid(tiles, 2, [f'{i:03d}' for i in range(300)], ['00', '01'])
+    height, width = sheet.shape[:2]
+    assert 0.5 < height / width < 2
+    assert all((sheet == value).all(axis=2).sum() >= 2 * 32 * 32 for value in range(1, 255, 40))
+    rows = pictures.labelled_grid(tiles[:100], 5, [str(i) for i in range(20)])
+    assert rows.shape[0] == 20 * 36 + 4                 # 20 subjects of 5 stay one block
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.text(max_size=300), st.integers(1, 60))
+def test_any_text_is_a_label(text, width):
+    tiles = np.zeros([1, 5, width, 3], np.uint8)
+    sheet = pictures.labelled_grid(tiles, 1, [text], [text])
+    assert sheet.dtype == np.uint8 and sheet.shape[1] < 400 + width and sheet.shape[0] < 60

@@ -17,7 +17,7 @@ from dnnlib.tflib import pickles, tfutil
 from dnnlib.tflib.compat import IS_TF1, gpu_names, tf
 from dnnlib.util import UserError
 from renderer import factors
-from sampling import bulk, generator, latents, pretrained, truncation
+from sampling import bulk, generator, health, latents, pretrained, truncation
 from tests.common import assert_close, data, shared
 from worlds import label
 
@@ -336,7 +336,7 @@ def test_decoders_of_another_world_are_refused(small, tmp_path):
         generator.FaceGenerator(small[0], weights)
 
 
-def test_offline_the_embedded_model_is_used_else_a_line_says_where_to_put_one(empty_home, small, monkeypatch, capsys):
+def test_offline_the_small_model_is_used_else_a_line_says_where_to_put_one(empty_home, small, monkeypatch, capsys):
     def silence():
         raise UserError('Google Drive does not answer')
     monkeypatch.setattr(pretrained, '_check_server_answers', silence)
@@ -383,23 +383,79 @@ def test_the_world_of_a_model_names_its_vaes(small, places, tmp_path):
 
 # Trouble
 
-def test_pictures_are_told_from_trouble():
+def test_pictures_are_told_from_trouble(demo_pictures):
     rng = np.random.RandomState(0)
-    assert bulk.find_trouble(RECORDED['images_uint8'], np.ones(4, bool)) is None
-    assert 'noise' in bulk.find_trouble(rng.randint(0, 256, [4, 64, 64, 3]).astype(np.uint8))
-    assert 'noise' in bulk.find_trouble((127 + 40 * rng.standard_normal([4, 64, 64, 3])).clip(0, 255))
-    assert 'one colour' in bulk.find_trouble(np.zeros([4, 64, 64, 3], np.uint8))
-    assert 'one colour' in bulk.find_trouble(np.full([4, 64, 64, 3], 200, np.uint8))
-    assert '1 of 4 pictures hold NaN' in bulk.find_trouble(RECORDED['images_uint8'], np.arange(4) > 0)
+    assert health.find_trouble(demo_pictures, np.ones(8, bool)) is None
+    assert 'noise' in health.find_trouble(rng.randint(0, 256, [4, 64, 64, 3]).astype(np.uint8))
+    noise = (127 + 40 * rng.standard_normal([4, 64, 64, 3])).clip(0, 255)
+    assert 'noise' in health.find_trouble(noise.astype(np.uint8))
+    assert 'one colour' in health.find_trouble(np.zeros([4, 64, 64, 3], np.uint8))
+    assert 'one colour' in health.find_trouble(np.full([4, 64, 64, 3], 200, np.uint8))
+    assert '1 of 8 pictures hold NaN' in health.find_trouble(demo_pictures, np.arange(8) > 0)
+    assert 'blobs of colour' in health.find_trouble(RECORDED['images_uint8'])      # of a random network
+    blobs = rng.randint(0, 256, [8, 8, 8, 3]).astype(np.uint8).repeat(8, axis=1).repeat(8, axis=2)
+    assert 'blobs of colour' in health.find_trouble(blobs)                         # what 3 kimg at 8x8 give
+
+
+@pytest.fixture(scope='module')
+def demo_pictures():
+    with generator.FaceGenerator(os.path.join(config.DEMO_DIR, config.DEMO_NAME)) as faces:
+        return faces.images(faces.random_faces(8, seed=3))
 
 
 def test_photos_are_no_trouble():
     folder = shared('data', 'photos')
     names = [name for name in sorted(os.listdir(folder)) if name.endswith(('.jpg', '.png'))]
-    for name in names:
-        photo = Image.open(os.path.join(folder, name)).convert('RGB')
-        for size in (8, 32, 256):
-            assert bulk.find_trouble(np.asarray(photo.resize((size, size)))[np.newaxis]) is None, (name, size)
+    for size in (8, 32, 256):
+        photos = [Image.open(os.path.join(folder, name)).convert('RGB').resize((size, size)) for name in names]
+        assert health.find_trouble(np.stack([np.asarray(photo) for photo in photos])) is None, size
+
+
+def test_a_model_that_draws_no_faces_is_named(tmp_path, monkeypatch, capsys):
+    """The trained model agrees with what is asked; the same network with its weights shuffled does not."""
+    monkeypatch.setattr(config, 'AVERAGE_CACHE_DIR', str(tmp_path / 'cache'))
+    demo = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
+    with generator.FaceGenerator(demo) as faces:
+        assert health.agreement_of(faces) > 0.9
+        health.warn_of_model(faces)
+    assert capsys.readouterr().err == ''
+    state = pickles.load_states(demo)[0]
+    rng = np.random.RandomState(1)
+    synthesis = state.components['synthesis']
+    synthesis.variables = [(name, rng.permutation(np.ravel(value)).reshape(np.shape(value)))
+                           for name, value in synthesis.variables]
+    path = str(tmp_path / 'shuffled.pkl')
+    pickles.save_states([state], path)
+    vaes = os.path.join(config.DEMO_DIR, 'vae')
+    label.write_model(path, 'synthetic', vae_weights=os.path.relpath(vaes, str(tmp_path)))
+    with generator.FaceGenerator(path) as faces:
+        health.warn_of_model(faces)
+        assert 'does not draw the faces that are asked for' in capsys.readouterr().err
+        monkeypatch.setattr(health, '_Judge', None)         # the answer is kept
+        assert health.agreement_of(faces) < 0.3
+    with generator.FaceGenerator(data('generator', 'networks.pkl'), os.path.join(config.DEMO_DIR, 'vae')) as faces:
+        monkeypatch.setattr(config, 'PRETRAINED_DIR', 'nowhere')
+        assert health.agreement_of(faces) is None           # no network of that world at hand
+
+
+def test_a_snapshot_copied_alone_says_what_belongs_beside_it(tmp_path, monkeypatch):
+    demo = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
+    path = shutil.copy(demo, str(tmp_path / 'alone.pkl'))
+    with pytest.raises(UserError, match='copy alone-world.json and the folder vae along') as caught:
+        generator.FaceGenerator(path)
+    assert 'released DiscoFaceGAN' not in str(caught.value)
+    label.write_model(path, 'synthetic', vae_weights='vae')             # now without its VAEs
+    with pytest.raises(UserError, match='the VAEs that belong to .* copy alone-world.json and') as caught:
+        generator.FaceGenerator(path).load_all()
+    assert 'released DiscoFaceGAN' not in str(caught.value)
+    shutil.copytree(os.path.join(config.DEMO_DIR, 'vae'), str(tmp_path / 'vae'))
+    with generator.FaceGenerator(path) as faces:
+        faces.load_all(rate=1)
+    other = str(tmp_path / 'small.pkl')                                 # does not tell who trained it
+    write_random_model(other, **SMALL)
+    monkeypatch.setattr(config, 'VAE_WEIGHTS_DIR', str(tmp_path / 'none'))
+    with pytest.raises(UserError, match='no weights of .* copy small-world.json'):
+        generator.FaceGenerator(other).load_all(rate=1)
 
 
 class _Faces:
@@ -411,14 +467,15 @@ class _Faces:
 
 
 @pytest.mark.parametrize('picture,finite,word', [
-    (RECORDED['images_uint8'][0], True, ''), (np.zeros([64, 64, 3], np.uint8), True, 'one colour'),
-    (np.zeros([64, 64, 3], np.uint8), False, 'NaN')])
-def test_trouble_is_said_once_and_stops_nothing(tmp_path, capsys, picture, finite, word):
+    (None, True, ''), (RECORDED['images_uint8'][0], True, 'blobs'),
+    (np.zeros([64, 64, 3], np.uint8), True, 'one colour'), (np.zeros([64, 64, 3], np.uint8), False, 'NaN')])
+def test_trouble_is_said_once_and_stops_nothing(tmp_path, capsys, demo_pictures, picture, finite, word):
     from sampling.faces import Face
     from sampling.image_folder import ImageFolder
-    folder = ImageFolder(str(tmp_path), {}, belongs=lambda name: True)
+    folder = ImageFolder(str(tmp_path), {}, {f'{i:03d}_00': {} for i in range(5)})
     jobs = (bulk.Job(f'{i:03d}_00', Face(np.zeros(286))) for i in range(5))
-    assert bulk.generate(_Faces(picture, finite), jobs, folder, 5, batch=2) == (0 if finite else 5)
+    drawn = _Faces(demo_pictures[0] if picture is None else picture, finite)
+    assert bulk.generate(drawn, jobs, folder, 5, batch=4) == (0 if finite else 5)
     said = capsys.readouterr().err
     assert said.count('warning:') == (1 if word else 0) and word in said
-    assert sorted(os.listdir(str(tmp_path))) == [f'{i:03d}_00.png' for i in range(5)] + ['settings.json']
+    assert sorted(os.listdir(str(tmp_path))) == [f'{i:03d}_00.png' for i in range(5)] + ['made.jsonl', 'settings.json']

@@ -41,7 +41,7 @@ def write(folder: str, name: str) -> None:
 
 def read_model(model_path: str) -> Dict[str, Any]:
     """{'world': name, ...} from `<model>-world.json` beside the model; {'world': 'real'} if absent."""
-    path = _beside(model_path)
+    path = path_of_model(model_path)
     if not os.path.exists(path):
         return {'world': REAL}
     facts = read_json(path, _EXPECTED)
@@ -54,9 +54,10 @@ def write_model(model_path: str, name: str, **facts: Any) -> str:
     """Write `<model>-world.json`; returns its path. facts: further JSON values to keep."""
     if name not in NAMES:
         raise UserError(f'world {name!r} is unknown; expected one of {", ".join(NAMES)}')
-    write_json(_beside(model_path), dict(facts, world=name))
-    return _beside(model_path)
+    write_json(path_of_model(model_path), dict(facts, world=name))
+    return path_of_model(model_path)
 
 
-def _beside(model_path):
+def path_of_model(model_path: str) -> str:
+    """`<model>-world.json` beside the model."""
     return os.path.splitext(model_path)[0] + '-world.json'

@@ -28,7 +28,7 @@ def model(tmp_path_factory):
 
 def test_packed_model_draws_the_same(model, tmp_path, capsys, monkeypatch):
     from sampling.generator import FaceGenerator
-    monkeypatch.setattr(sys, 'argv', ['embed.py', '--model', model, '--output', str(tmp_path), '--name', 'small.pkl'])
+    monkeypatch.setattr(sys, 'argv', ['pack.py', '--model', model, '--output', str(tmp_path), '--name', 'small.pkl'])
     pack.main()
     assert sorted(os.listdir(str(tmp_path))) == ['small-average_w_id.txt', 'small-world.json', 'small.pkl', 'vae']
     packed = os.path.join(str(tmp_path), 'small.pkl')
@@ -43,36 +43,42 @@ def test_packed_model_draws_the_same(model, tmp_path, capsys, monkeypatch):
     assert difference.mean() < 0.2 and difference.max() < 3
 
 
-def test_a_model_is_not_packed_into_itself(tmp_path):
-    path = str(tmp_path / 'demo64.pkl')
-    shutil.copy(data('generator', 'networks.pkl'), path)
-    label.write_model(path, 'synthetic')
-    with pytest.raises(UserError, match='choose another folder'):
-        pack.embed(path, str(tmp_path))
+@pytest.mark.parametrize('there', ['small.pkl', 'small-world.json', 'small-average_w_id.txt', 'vae/model.py'])
+def test_nothing_that_is_there_is_replaced(model, tmp_path, there):
+    path = tmp_path / there
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b'of somebody else')
+    with pytest.raises(UserError, match='there already'):
+        pack.pack_model(model, str(tmp_path), 'small.pkl')
+    files = [os.path.join(where, name) for where, _, names in os.walk(str(tmp_path)) for name in names]
+    assert files == [str(path)] and path.read_bytes() == b'of somebody else'
 
 
-def test_vaes_that_another_model_uses_are_kept(model, tmp_path):
-    (tmp_path / 'other.pkl').write_bytes(b'not of this project, and no VAEs beside it')
-    pack.embed(model, str(tmp_path), 'first.pkl')
-    pack.embed(model, str(tmp_path), 'second.pkl')         # the same VAEs
+def test_a_model_is_not_packed_into_itself(model):
+    with pytest.raises(UserError, match='there already'):
+        pack.pack_model(model, os.path.dirname(model), os.path.basename(model))
+
+
+def test_models_with_the_same_vaes_share_them(model, tmp_path):
+    pack.pack_model(model, str(tmp_path), 'first.pkl')
+    pack.pack_model(model, str(tmp_path), 'second.pkl')
     changed = shutil.copytree(os.path.dirname(model), str(tmp_path / 'changed'))
     shutil.rmtree(os.path.join(changed, 'own'))
     write_random_vaes(os.path.join(changed, 'own'))
     before = pack._contents(str(tmp_path / 'vae'))
-    with pytest.raises(UserError, match='.pkl uses the VAEs there'):
-        pack.embed(os.path.join(changed, os.path.basename(model)), str(tmp_path), 'third.pkl')
+    with pytest.raises(UserError, match='holds something else than the VAEs of this model'):
+        pack.pack_model(os.path.join(changed, os.path.basename(model)), str(tmp_path), 'third.pkl')
     assert pack._contents(str(tmp_path / 'vae')) == before and not os.path.exists(str(tmp_path / 'third.pkl'))
 
 
 @pytest.mark.parametrize('name', ['small', 'sub/small.pkl'])
-def test_wrong_names(model, name, monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', ['embed.py', '--model', model, '--name', name])
-    with pytest.raises(SystemExit):
+def test_wrong_names(model, name, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['pack.py', '--model', model, '--name', name])
+    with pytest.raises(UserError, match='expected a file name that ends in .pkl'):
         pack.main()
-    assert 'expected a file name that ends in .pkl' in capsys.readouterr().err
 
 
 def test_missing_model_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, 'argv', ['embed.py', '--model', str(tmp_path / 'no.pkl')])
+    monkeypatch.setattr(sys, 'argv', ['pack.py', '--model', str(tmp_path / 'no.pkl')])
     with pytest.raises(UserError, match='no.pkl: no such file'):
         pack.main()
