@@ -33,12 +33,14 @@ ORIGINAL = 'photo'
 
 
 class Change(NamedTuple):
-    """What one column of pictures shows: the photos with the `parts` of `face`. file: where it came from, or None."""
+    """What one column of pictures shows: the photos with the `parts` of `face`, then with chosen values."""
 
-    suffix: str
-    face: Face
+    suffix: str                 # of the pictures' names
+    label: str
+    face: Face                  # None: the photo's own
     parts: list
-    file: str
+    file: str                   # where the face came from, or None
+    values: list                # for controls.apply
 
 
 def _parse():
@@ -56,10 +58,13 @@ def _parse():
     parser.add_argument('--take', type=options.parts, default=['expression', 'pose', 'lighting'], metavar='NAMES',
                         help='what comes from the references, joined by commas, of '
                         f'{", ".join(options.FILE_PARTS)} (default: expression,pose,lighting)')
+    options.add_control_options(parser)
     _add_search_options(parser.add_argument_group('inversion'))
     options.add_model_options(parser, truncates=False)
     options.add_output_options(parser, 'edit_images')
     args = parser.parse_args()
+    if args.reference and (args.chosen or args.sweep):
+        raise UserError('--reference and chosen values (--set, --sweep) do not go together: give one of them')
     args.inversions = args.inversions or os.path.join(args.input, 'inversions')
     return args
 
@@ -118,14 +123,20 @@ def _check_places(args):
 
 
 def make_changes(args, references, faces):
-    """[Change], of the references if there are any, else random. UserError for broken references."""
+    """[Change], of the references if there are any, of chosen values, else random. UserError for broken references."""
     from sampling import latents
     if references:
-        return [Change(f'as_{name}', Face.load(path, faces.noise_dim), args.take, path)
+        return [Change(f'as_{name}', f'as_{name}', Face.load(path, faces.noise_dim), args.take, path, [])
                 for name, path in references.items()]
+    fixed, columns = options.chosen_values(args, faces)
+    if columns:
+        return [Change(f'{i:02d}', label, None, [], None, fixed + change) for i, (label, change) in enumerate(columns)]
+    if fixed:
+        return [Change('set', 'set', None, [], None, fixed)]
     subject = next(latents.draw_subjects(args.seed, 1, args.variation, args.factor, faces.noise_dim))
     parts = [BY_NAME[name].word for name in FACTOR_CHOICES[args.factor][1]]
-    return [Change(f'{i:02d}', face, parts, None) for i, face in enumerate(faces.subject_faces([subject])[0])]
+    return [Change(f'{i:02d}', f'{i:02d}', face, parts, None, [])
+            for i, face in enumerate(faces.subject_faces([subject])[0])]
 
 
 def read_photos(files, faces):
@@ -214,6 +225,9 @@ def _open_folder(args, faces, identity, photos, changes, names):
                     w_id=args.w_id, identity_network=identity, take=None)
     if args.reference:
         settings.update(factor=None, seed=None, take=args.take)
+    elif args.chosen or args.sweep:
+        settings.update(factor=None, seed=None, values=[
+            [[direction.name, value] for direction, value in change.values] for change in changes])
     wanted = {}
     for photo in photos:
         for name, change in zip(names[photo.name], [None, None] + changes):
@@ -248,12 +262,17 @@ def _draw(args, faces, folder, photos, inversions, changes, names):
     for photo in photos:
         found = inversions[photo.name]
         original = names[photo.name][0]
-        wishes = [found.face] + [found.face.transfer(change.face, *change.parts) for change in changes]
+        wishes = [found.face] + [_wish(found.face, change) for change in changes]
         if original in folder.todo:
             folder.save(original, photo.picture, found.face)
         jobs += [bulk.Job(name, editing.Edit(found, wish)) for name, wish in zip(names[photo.name][1:], wishes)
                  if name in folder.todo]
     return bulk.generate(editing.PhotoEditor(faces), jobs, folder, len(jobs), batch=args.batch)
+
+
+def _wish(face, change):
+    """The Face of a photo as a Change wants it."""
+    return (face.transfer(change.face, *change.parts) if change.face else face).changed(change.values)
 
 
 def _report(args, folder, changes, rows, errors, skipped, broken):
@@ -263,7 +282,7 @@ def _report(args, folder, changes, rows, errors, skipped, broken):
     for reason in skipped.values():
         print(f'skipped {one_line(reason)}', file=sys.stderr)
     if args.grid:
-        columns = [ORIGINAL, REDRAWN] + [change.suffix for change in changes]
+        columns = [ORIGINAL, REDRAWN] + [change.label for change in changes]
         path = sheets.write_sheet(folder, list(rows.values()), list(rows), columns, args.grid_scale, args.grid_filter)
         print(f'contact sheet: {one_line(path)}')
     bulk.check_finite(broken)

@@ -6,11 +6,21 @@ is not taken from a file comes from zero latents and zero noise, so nothing else
 
 import os
 import sys
+from typing import NamedTuple
 
 from dnnlib.options import SEED
 from dnnlib.util import UserError, one_line, run_main
 from sampling import options
 from sampling.faces import Face
+
+
+class Column(NamedTuple):
+    """What one picture of every file has in common: the face that the file changes, then chosen values."""
+
+    suffix: str                 # of the picture's name; '': the file's name alone
+    label: str
+    base: Face
+    changes: list               # for controls.apply
 
 
 def _parse():
@@ -22,6 +32,7 @@ def _parse():
                         f'{", ".join(options.FILE_PARTS)} (default: expression,pose)')
     parser.add_argument('--seed', type=SEED, nargs='+', default=[], metavar='N', help='everything else from '
                         'this random face; several: each file with each of them, NAME_seedN.png (default: zeros)')
+    options.add_control_options(parser)
     options.add_model_options(parser)
     options.add_drawing_options(options.add_output_options(parser, 'generate_images_mine'))
     args = parser.parse_args()
@@ -56,56 +67,72 @@ def main():
     with generator.FaceGenerator(args.model, args.vae_weights, args.average_w, precision=args.precision) as faces:
         faces.load_all(args.rate)
         health.warn_of_model(faces)
-        rows = {name: _picture_names(name, args.seed) for name in files}
-        folder = _open_folder(args, faces, files, rows)
-        bases = [faces.random_face(seed) for seed in args.seed] or [faces.mean_face()]
+        columns = _columns(args, faces)
+        rows = {name: _picture_names(name, columns) for name in files}
+        folder = _open_folder(args, faces, files, rows, columns)
         skipped = []
-        jobs = make_jobs(files, rows, bases, args.take, folder.todo, skipped)
+        jobs = make_jobs(files, rows, columns, args.take, folder.todo, skipped)
         broken = bulk.generate(faces, jobs, folder, len(folder.todo), args.rate, args.batch)
-    _report(args, folder, rows, skipped, broken)
+    _report(args, folder, rows, columns, skipped, broken)
 
 
-def _picture_names(name, seeds):
+def _columns(args, faces):
+    """[Column] of every file: each base face with each value of the sweep."""
+    fixed, swept = options.chosen_values(args, faces)
+    bases = [(f'seed{seed}', faces.random_face(seed)) for seed in args.seed] or [('', faces.mean_face())]
+    if len(bases) == 1:
+        bases = [('', bases[0][1])]
+    found = []
+    for seed, base in bases:
+        for i, (label, change) in enumerate(swept or [('', [])]):
+            suffix = '_'.join(filter(None, [seed, f'{i:02d}' if swept else '']))
+            found.append(Column(suffix, ' '.join(filter(None, [seed, label])), base, fixed + change))
+    return found
+
+
+def _picture_names(name, columns):
     from sampling.image_folder import composed_name
-    return [composed_name(name, f'seed{seed}') for seed in seeds] if len(seeds) > 1 else [name]
+    return [composed_name(name, column.suffix) if column.suffix else name for column in columns]
 
 
-def _open_folder(args, faces, files, rows):
+def _open_folder(args, faces, files, rows, columns):
     from sampling.image_folder import ImageFolder
     wanted = {picture: {'file': files[name]} for name, pictures in rows.items() for picture in pictures}
     settings = dict(faces.identify(), take=args.take, seed=args.seed, rate=args.rate)
+    if args.chosen or args.sweep:
+        settings['values'] = [[[direction.name, value] for direction, value in column.changes] for column in columns]
     return ImageFolder(args.outdir, settings, wanted, args.save_coeffs, args.overwrite)
 
 
-def make_jobs(files, rows, bases, parts, todo, skipped):
-    """Yield the bulk.Jobs of every file with every base face, those in `todo`.
+def make_jobs(files, rows, columns, parts, todo, skipped):
+    """Yield the bulk.Jobs of every file in every Column, those in `todo`.
 
-    files: {name: path}; rows: {name: picture names, one for each base}. skipped: list that takes what is wrong with
+    files: {name: path}; rows: {name: picture names, one for each Column}. skipped: list that takes what is wrong with
     bad files.
     """
     from sampling.bulk import Job
     for name, path in files.items():
-        wanted = [(picture, base) for picture, base in zip(rows[name], bases) if picture in todo]
+        wanted = [(picture, column) for picture, column in zip(rows[name], columns) if picture in todo]
         try:
             source = Face.load(path) if wanted else None
         except UserError as error:
             skipped.append(str(error))
             continue
-        for picture, base in wanted:
-            yield Job(picture, base.transfer(source, *parts))
+        for picture, column in wanted:
+            yield Job(picture, column.base.transfer(source, *parts).changed(column.changes))
 
 
-def _report(args, folder, rows, skipped, broken):
+def _report(args, folder, rows, columns, skipped, broken):
     from sampling import bulk, sheets
-    per_file = max(1, len(args.seed))
+    per_file = len(columns)
     made = len(folder.todo) - len(skipped) * per_file
     kept = len(rows) * per_file - len(folder.todo)
     print(f'{made} pictures made' + (f', {kept} were there already' if kept else '') + f': {one_line(folder.path)}')
     for line in skipped:
         print(f'skipped {line}', file=sys.stderr)
     if args.grid and made + kept:
-        columns = [f'seed {seed}' for seed in args.seed] if per_file > 1 else []
-        path = sheets.write_sheet(folder, list(rows.values()), list(rows), columns, args.grid_scale, args.grid_filter)
+        labels = [column.label for column in columns] if per_file > 1 else []
+        path = sheets.write_sheet(folder, list(rows.values()), list(rows), labels, args.grid_scale, args.grid_filter)
         print(f'contact sheet: {one_line(path)}')
     if skipped and not made + kept:
         raise UserError(f'--input {args.input}: none of {len(rows)} files could be used; the first: {skipped[0]}')

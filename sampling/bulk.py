@@ -1,7 +1,7 @@
 """Many pictures: jobs for subjects and their variations, made in batches into a folder."""
 
 import sys
-from typing import Any, Callable, Iterable, Iterator, NamedTuple
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -24,13 +24,27 @@ def picture_name(subject: int, variation: int) -> str:
     return f'{subject:03d}_{variation:02d}'
 
 
-def subject_jobs(faces: Any, subjects: Iterable[Any], wanted: Callable[[str], bool]) -> Iterator[Job]:
-    """Yield the Jobs of Subjects whose pictures are wanted: picture name -> bool. faces: a FaceGenerator."""
+def subject_jobs(faces: Any, subjects: Iterable[Any], wanted: Callable[[str], bool], fixed: Sequence[Any] = (),
+                 columns: Sequence[Any] = ()) -> Iterator[Job]:
+    """Yield the Jobs of Subjects whose pictures are wanted: picture name -> bool. faces: a FaceGenerator.
+
+    fixed: changes of every face, for controls.apply. columns: changes for each picture of a subject, of whom then
+    nothing else moves; none: the subject's variations.
+    """
     for block in _chunks(subjects, 32):
-        for subject, variations in zip(block, faces.subject_faces(block)):
-            for i, face in enumerate(variations):
+        for subject, variations in zip(block, faces.subject_faces(block, own=bool(columns))):
+            for i, face in enumerate(_changed(variations, fixed, columns)):
                 if wanted(picture_name(subject.index, i)):
                     yield Job(picture_name(subject.index, i), face)
+
+
+def _changed(variations, fixed, columns):
+    """Faces with the changes in `fixed`; with columns, the first (and only) one with each column's."""
+    if not fixed and not columns:
+        return variations
+    if columns:
+        return [variations[0].changed(list(fixed) + list(change)) for change in columns]
+    return [face.changed(fixed) for face in variations]
 
 
 def generate(faces: Any, jobs: Iterable[Job], folder: ImageFolder, total: int, rate: float = RATE,

@@ -5,12 +5,14 @@ Needs NumPy and SciPy only, no TensorFlow.
 
 import io
 import os
+from typing import Any, Callable, Dict, Optional
 
 import numpy as np
 import scipy.io
 
 from dnnlib.util import UserError, write_atomic
 from renderer import coefficient_files, factors
+from sampling import controls
 
 PARTS = dict([(factor.word, factor.coeffs) for factor in factors.FACTORS], noise=slice(factors.NUM_COEFFS, None))
 _ALIASES = {factor.name: factor.word for factor in factors.FACTORS}
@@ -49,7 +51,8 @@ class Face:
     """A generator input with named parts: `face.yaw = 0.4`, `face.expression[:] = 0`, `face.lighting = other.lighting`.
 
     coeffs: float32 [254 + noise_dim], the generator's own layout. The parts are views into it, so changing one changes
-    the face. `latents`: the z [179] it was decoded from, or None; it is not kept up to date.
+    the face. `latents`: the z [179] it was decoded from, or None; it is not kept up to date. `names`: gives what the
+    generator's world calls by name, for `set`; None: nothing.
     """
 
     identity = _part('identity', '160 numbers: 80 of shape, 80 of texture (a view).')
@@ -59,20 +62,22 @@ class Face:
     noise = _part('noise', 'noise_dim numbers, usually 32: what the face model does not describe (a view).')
     pitch, yaw, roll = _angle(0, 'pitch'), _angle(1, 'yaw'), _angle(2, 'roll')
 
-    def __init__(self, coeffs, latents=None):
+    def __init__(self, coeffs: Any, latents: Optional[np.ndarray] = None,
+                 names: Optional[Callable[[], Dict[str, Any]]] = None) -> None:
         coeffs = np.array(coeffs, np.float32)
         if coeffs.ndim != 1 or coeffs.size < factors.NUM_COEFFS or not np.isfinite(coeffs).all():
             raise UserError(f'coefficients of shape {list(coeffs.shape)}: expected {factors.NUM_COEFFS} finite numbers '
                             'and the noise vector behind them')
         self.coeffs = coeffs
         self.latents = latents
+        self.names = names
 
     def __repr__(self):
         return f'Face(pitch={self.pitch:.3f}, yaw={self.yaw:.3f}, roll={self.roll:.3f}, noise_dim={self.noise.size})'
 
     def __setattr__(self, name, value):
         """Refuse misspelt parts: `face.jaw = 0.4` would change nothing."""
-        if name not in ('coeffs', 'latents') and not isinstance(getattr(type(self), name, None), property):
+        if name not in ('coeffs', 'latents', 'names') and not isinstance(getattr(type(self), name, None), property):
             raise AttributeError(f'a Face has no part {name!r}: it has {", ".join(PARTS)}, pitch, yaw, roll')
         super().__setattr__(name, value)
 
@@ -85,19 +90,42 @@ class Face:
 
     def copy(self):
         """Another Face with the same numbers."""
-        return Face(self.coeffs, self.latents)
+        return Face(self.coeffs, self.latents, self.names)
+
+    def set(self, name: str, value: float) -> 'Face':
+        """Set a value by name, such as 'yaw' (radians), 'light_left', 'expression[3]' or, of a generator whose world
+        names them, 'smile'; returns this Face. See sampling.controls. UserError for an unknown name.
+        """
+        self._direction(name).put(self.coeffs, float(value))
+        return self
+
+    def get(self, name: str) -> float:
+        """The value that `set` sets."""
+        return float(self._direction(name).value(self.coeffs))
+
+    def _direction(self, name):
+        try:
+            return controls.find(name)
+        except UserError:
+            if self.names is None:
+                raise
+            return controls.find(name, self.names())
 
     def transfer(self, source, *parts):
         """A new Face: this one with the named parts of `source`, e.g. `face.transfer(other, 'expression', 'pose')`."""
-        result = Face(self.coeffs)
+        result = Face(self.coeffs, names=self.names)
         for name in parts:
             word = part_name(name)
             result._write(word, PARTS[word], source.coeffs[PARTS[word]])
         return result
 
+    def changed(self, changes: Any) -> 'Face':
+        """A new Face: this one with [(Direction, value)] of sampling.controls put one after the other."""
+        return Face(controls.apply(self.coeffs, changes), names=self.names)
+
     def lerp(self, other, t):
         """A new Face on the straight line from this one (t = 0) to `other` (t = 1)."""
-        return Face(self.coeffs + (other.coeffs - self.coeffs) * np.float32(t))
+        return Face(self.coeffs + (other.coeffs - self.coeffs) * np.float32(t), names=self.names)
 
     def arrays(self):
         """What files hold of a face, by name: `coeff` [257] (translation zero), `noise` and, if known, `z` [179]."""

@@ -8,6 +8,8 @@
 """
 
 import os
+import zlib
+from typing import Optional
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
 from renderer import factors
 from sampling import pretrained, truncation
+from sampling.controls import Controls
 from sampling.faces import Face
 from sampling.latents import LatentDecoder
 from sampling.options import RATE
@@ -37,7 +40,8 @@ class FaceGenerator(LatentDecoder):
     vae_weights: folder of the four VAEs; None: the one that belongs to the model's world, else config.VAE_WEIGHTS_DIR.
     average_w: path of the average of w over identities; None: the one beside the model, computed once where missing.
     threads: of TensorFlow; None: one for each core. precision: 'bfloat16' is faster on some CPUs, see
-    tfutil.session_config, and changes pictures by a few levels of 255.
+    tfutil.session_config, and changes pictures by a few levels of 255. noise_mode: 'const', the stored noise maps;
+    'random', each picture its own, which follow from its coefficients; 'none', none.
 
     Attributes: path, Gs (Network), resolution (pixels), num_layers and dlatent_size (of w), noise_dim, num_coeffs
     (254 + noise_dim); tensors of its graph: coeffs_in [N, num_coeffs], w [N, num_layers, dlatent_size]. Pictures are
@@ -45,7 +49,8 @@ class FaceGenerator(LatentDecoder):
     Use as a context manager, or call `close`.
     """
 
-    def __init__(self, model=None, vae_weights=None, average_w=None, threads=None, precision='float32'):
+    def __init__(self, model: Optional[str] = None, vae_weights: Optional[str] = None, average_w: Optional[str] = None,
+                 threads: Optional[int] = None, precision: str = 'float32', noise_mode: str = 'const') -> None:
         self.path = pretrained.find_model(model, vae_weights)
         facts = label.read_model(self.path)
         parts.check_part('vae_weights', vae_weights, facts['world'])
@@ -54,7 +59,9 @@ class FaceGenerator(LatentDecoder):
         if self._own_vaes:
             vae_weights = os.path.join(os.path.dirname(os.path.abspath(self.path)), facts['vae_weights'])
         super().__init__(os.path.abspath(vae_weights or config.VAE_WEIGHTS_DIR), threads=threads, precision=precision)
+        self.names, self._noise_mode = self._world_names, noise_mode
         self._average_path, self._average = average_w, None
+        self._controls: Optional[Controls] = None
         with self.building():
             self.Gs = snapshots.load_generator(self.path)
             self._check_generator()
@@ -107,12 +114,32 @@ class FaceGenerator(LatentDecoder):
         self.w = mapping.get_output_for(coeffs, None)                           # [N, num_layers, dlatent_size]
         self._w_identity = mapping.get_output_for(truncation.identity_only(coeffs), None)
         self._w_truncated = truncation.truncate(self.w, self._w_identity, average, self._rate_in)
-        images = self.synthesize(self._w_truncated, randomize_noise=False)
+        self._seeds_in = tf.placeholder_with_default(np.zeros([1, 2], np.int64), [None, 2])
+        images = self.synthesize(self._w_truncated, **self._noise_options())
         finite = tf.is_finite(images)
         self._images_255 = image_ops.nchw_to_nhwc(image_ops.clip_255(image_ops.to_255(images)))
         zeros = tf.zeros_like(self._images_255)         # NaN has no defined integer
         self._images = tf.cast(tf.where(image_ops.nchw_to_nhwc(finite), self._images_255, zeros), tf.uint8)
         self._finite = tf.reduce_all(finite, axis=[1, 2, 3])
+
+    def _noise_options(self):
+        if self._noise_mode == 'const':
+            return dict(randomize_noise=False)
+        if self._noise_mode == 'none':
+            return dict(use_noise=False)
+        return dict(randomize_noise=True, noise_seed=self._seeds_in)
+
+    def _world_names(self):
+        return parts.of_model(self.path).names()
+
+    @property
+    def controls(self) -> Controls:
+        """Values by name, with the range that training saw."""
+        if self._controls is None:
+            def draw(count):
+                return self.decode(np.random.RandomState(0).standard_normal([count, factors.NUM_LATENTS]))
+            self._controls = Controls(draw, self._world_names(), label.read_model(self.path)['world'])
+        return self._controls
 
     def synthesize(self, w, **noise):
         """Pictures [N, 3, R, R], RGB, [-1, 1], of w [N, num_layers, dlatent_size], both tensors of this graph.
@@ -185,13 +212,19 @@ class FaceGenerator(LatentDecoder):
         if w.ndim != 3 or w.shape[1:] != (self.num_layers, self.dlatent_size):
             raise UserError(f'w of shape {list(w.shape)}: {self.path} takes [N, {self.num_layers}, '
                             f'{self.dlatent_size}]')
-        return self.run([self._images, self._finite], {self._w_truncated: w}, batch)
+        return self.run([self._images, self._finite], self._with_noise({self._w_truncated: w}, w), batch)
 
     def _run(self, tensors, coeffs, rate, batch):
         """`tensors` for all coefficients, `batch` at a time."""
         average = np.zeros([self.num_layers, self.dlatent_size]) if rate == 1 else self.average_w
-        return self.run(tensors, {self.coeffs_in: coeffs}, batch,
+        return self.run(tensors, self._with_noise({self.coeffs_in: coeffs}, coeffs), batch,
                         same={self._rate_in: rate, self._average_in: average})
+
+    def _with_noise(self, arrays, rows):
+        """Of 'random' noise: each picture has maps of its own, which follow from what it is drawn from."""
+        if self._noise_mode == 'random':
+            arrays[self._seeds_in] = np.array([[zlib.crc32(row.tobytes()), 0] for row in rows], np.int64)
+        return arrays
 
     # ---- what it was made of
 
@@ -220,6 +253,8 @@ class FaceGenerator(LatentDecoder):
         weights = [path for factor in factors.FACTORS for path in _checkpoint_files(factor.name, self.vae_weights)]
         average = truncation.stored_digest(self, self._average_path)
         made_of = {'model': files_digest([self.path]), 'vae_weights': files_digest(weights), 'average_w': average}
+        if self._noise_mode != 'const':
+            made_of['noise_mode'] = self._noise_mode
         return made_of if self.precision == 'float32' else dict(made_of, precision=self.precision)
 
 

@@ -1,6 +1,7 @@
 """Random people (paper section 3.1): latents z of subjects and their variations, decoded to Faces by the four VAEs."""
 
 from collections import namedtuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence
 
 import numpy as np
 
@@ -50,6 +51,13 @@ def draw_subjects(seed, subjects, variations, factor=0, noise_dim=factors.NOISE_
         yield Subject(index, latents, noise)
 
 
+def draw_by_seed(seeds: Iterable[int], variations: int, factor: Any = 0,
+                 noise_dim: int = factors.NOISE_DIM) -> Iterator[Subject]:
+    """Yield a Subject for each seed, with the seed as its index: the first of `draw_subjects` of that seed."""
+    for seed in seeds:
+        yield next(draw_subjects(seed, 1, variations, factor, noise_dim))._replace(index=seed)
+
+
 class LatentDecoder(GraphRunner):
     """The four VAEs' decoders: latents -> coefficients -> Faces. They are loaded when first asked for.
 
@@ -60,6 +68,7 @@ class LatentDecoder(GraphRunner):
     def __init__(self, vae_weights=None, noise_dim=factors.NOISE_DIM, threads=None, precision='float32'):
         super().__init__(threads, precision)
         self.vae_weights, self.noise_dim = vae_weights or config.VAE_WEIGHTS_DIR, noise_dim
+        self.names: Optional[Callable[[], Dict[str, Any]]] = None       # of the world that the VAEs are of
         self._decoders = None
         self._float32 = self.session if precision == 'float32' else tfutil.create_session(threads, self.graph)
 
@@ -82,7 +91,8 @@ class LatentDecoder(GraphRunner):
         latents = np.asarray(latents, np.float32)
         noise = np.zeros(self.noise_dim) if noise is None else noise
         noise = np.broadcast_to(noise, [len(latents), self.noise_dim])
-        return [Face(np.concatenate([coeffs, n]), z) for coeffs, n, z in zip(self.decode(latents), noise, latents)]
+        return [Face(np.concatenate([coeffs, n]), z, self.names)
+                for coeffs, n, z in zip(self.decode(latents), noise, latents)]
 
     def random_face(self, seed=None):
         """A random Face; the same for the same seed (int, or RandomState to draw from)."""
@@ -98,21 +108,24 @@ class LatentDecoder(GraphRunner):
         """The Face of zero latents and zero noise: the middle of the training data."""
         return self.faces_from_latents(np.zeros([1, factors.NUM_LATENTS]))[0]
 
-    def subject_faces(self, subjects):
-        """The Faces of the variations of each Subject: a list of lists.
+    def subject_faces(self, subjects: Sequence[Subject], own: bool = False) -> List[List[Face]]:
+        """The Faces of the variations of each Subject: a list of lists. own: of the subject itself, one each.
 
         What does not move within a subject is exactly the same number in all of its faces.
         """
         decoded = self.decode(np.concatenate([subject.latents for subject in subjects]))
         ends = np.cumsum([len(subject.latents) for subject in subjects])
-        return [_variations(subject, rows) for subject, rows in zip(subjects, np.split(decoded, ends[:-1]))]
+        if own:
+            return [[Face(np.concatenate([rows[0], subject.noise]), subject.latents[0].astype(np.float32), self.names)]
+                    for subject, rows in zip(subjects, np.split(decoded, ends[:-1]))]
+        return [_variations(subject, rows, self.names) for subject, rows in zip(subjects, np.split(decoded, ends[:-1]))]
 
 
-def _variations(subject, rows):
+def _variations(subject, rows, names):
     """Faces of a Subject's variations: its own numbers (rows[0]), and rows[i] for the factors that move."""
     own, faces = subject.latents[0], []
     for z, decoded in zip(subject.latents[1:], rows[1:]):
-        face = Face(np.concatenate([rows[0], subject.noise]), z.astype(np.float32))
+        face = Face(np.concatenate([rows[0], subject.noise]), z.astype(np.float32), names)
         for factor in factors.FACTORS:
             if not np.array_equal(z[factor.latents], own[factor.latents]):
                 face.coeffs[factor.coeffs] = decoded[factor.coeffs]

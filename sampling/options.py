@@ -2,12 +2,15 @@
 
 import argparse
 import os
+import re
+import sys
 from typing import Optional
 
 from dnnlib import places
 from dnnlib.options import Parser, real, whole  # noqa: F401  (Parser: the scripts take it from here)
 from dnnlib.util import PRECISION_HELP, PRECISIONS, UserError
 from renderer.factors import FACTOR_CHOICES
+from sampling import controls
 from sampling.faces import FILE_KINDS, PARTS, part_name
 
 RATE = 0.7                  # of truncation: 1 leaves w alone, 0 gives everybody the average identity
@@ -59,10 +62,69 @@ def add_output_options(parser, outdir, outdir_help=None):
 
 
 def add_drawing_options(group):
-    """--rate and --precision, of pictures that are drawn from coefficients."""
-    group.add_argument('--rate', type=real(0, 1), default=RATE, metavar='R', help='truncation of identity: 1 '
-                       'none, 0 everybody alike (default: %(default)s)')
+    """--rate, --noise-mode and --precision, of pictures that are drawn from coefficients."""
+    group.add_argument('--rate', '--trunc', type=real(0, 1), default=RATE, metavar='R', help='truncation of identity: '
+                       '1 none, 0 everybody alike (default: %(default)s)')
+    group.add_argument('--noise-mode', choices=['const', 'random', 'none'], default='const', help='noise maps of the '
+                       'generator: the stored ones, each picture its own, or none (default: %(default)s)')
     group.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
+
+
+def add_control_options(parser):
+    """--set and --sweep: chosen values. Returns their group."""
+    group = parser.add_argument_group('chosen values', 'Names: pitch, yaw, roll (radians, or 25deg); light_left, '
+                                      'light_top, light_front, brightness, warmth (1: as much as the mean light); '
+                                      'components by number such as expression[3]; in a world that names them, '
+                                      'expressions and directions of identity, such as smile. Values beyond what '
+                                      'training saw are moved to its edge, and a line says so.')
+    group.add_argument('--set', type=_one_line_type(controls.parse_settings), default={}, metavar='NAME=VALUE,...',
+                       dest='chosen', help='these values in every picture, e.g. yaw=0.4,smile=1 (default: none)')
+    group.add_argument('--sweep', type=_one_line_type(controls.parse_sweep), metavar='NAME=FROM:TO:COUNT',
+                       help='a column for each value, e.g. yaw=-0.6:0.6:9 (default: none)')
+    return group
+
+
+def _one_line_type(parse):
+    def convert(text):
+        try:
+            return parse(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error))
+    return convert
+
+
+def chosen_values(args, faces):
+    """(changes of every picture, [(label, changes)] of the columns) of --set and --sweep, for `controls.apply`.
+
+    faces: a FaceGenerator. Says on stderr what is outside of what training saw. UserError for unknown names.
+    """
+    def clipped(name, values):
+        direction, values, line = faces.controls.clip(name, values)
+        if line:
+            print(line, file=sys.stderr)
+        return direction, values
+
+    fixed = []
+    for name, value in args.chosen.items():
+        direction, values = clipped(name, [value])
+        fixed.append((direction, values[0]))
+    columns = []
+    if args.sweep:
+        direction, values = clipped(*args.sweep)
+        columns = [(f'{args.sweep[0]}={value:.2g}', [(direction, value)]) for value in values]
+    return fixed, columns
+
+
+def seeds(text):
+    """'0-10,14' -> [0, 1, ..., 10, 14], each once, in this order."""
+    found = []
+    for item in text.split(','):
+        match = re.match('([0-9]{1,10})(?:-([0-9]{1,10}))?$', item.strip())
+        first, last = (int(match.group(1)), int(match.group(2) or match.group(1))) if match else (1, 0)
+        if not first <= last < 2 ** 32 or last - first >= 10 ** 6:
+            raise argparse.ArgumentTypeError(f'{text!r}: expected numbers and ranges such as 0-10,14')
+        found += range(first, last + 1)
+    return list(dict.fromkeys(found))
 
 
 def factor(text):

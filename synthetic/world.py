@@ -50,7 +50,20 @@ class ScenePhotographer:
         self._photographer.close()
 
 
+def _names():
+    """{name: (factor, vector, lowest, highest)} of the head's named bases, one of which is each coefficient's."""
+    from synthetic import prior
+    limits = {name: (low, high) for name, low, high in prior.EXPRESSIONS}
+    found = {}
+    for part, start, end, word in (('shape', 0, 160, 'identity'), ('texture', 80, 160, 'identity'),
+                                   ('expression', 0, 64, 'expression')):
+        for i, name in enumerate(face_model.head()[2][part]):
+            usual = prior.LOWEST.get(name, -prior.IDENTITY_LIMIT), prior.IDENTITY_LIMIT
+            found[name] = (word, np.eye(end)[start + i]) + limits.get(name, usual)
+    return found
+
+
 register(face_model.WORLD, Parts(
     face_model=_face_model, template=_template, vae_weights=os.path.join(config.DEMO_DIR, 'vae'),
     experts=os.path.join(config.ROOT, 'synthetic', 'weights', EXPERTS_TABLE), resolution=64,
-    photographer=ScenePhotographer))
+    photographer=ScenePhotographer, names=_names))

@@ -27,6 +27,7 @@ class Parts(NamedTuple):
     experts: Optional[str] = None                   # table of the perception networks; None: the released ones
     resolution: int = 256                           # of renders and photos, unless the user says
     photographer: Optional[Callable[..., Any]] = None   # photos of coefficients, see metrics.sources.PhotoSource
+    names: Optional[Callable[[], Dict[str, Any]]] = None    # -> {name: (factor, vector of its coefficients, low, high)}
 
 
 _registered: Dict[str, Parts] = {}      # cache: worlds whose module was imported
@@ -72,6 +73,10 @@ class World:
     def template(self) -> np.ndarray:
         """The 68 landmarks that the alignment of photos fits, [68, 3] float32. UserError when files are missing."""
         return self._own.template(self._face_model_folder)
+
+    def names(self) -> Dict[str, Any]:
+        """What can be asked of a face by name, see sampling.controls; {} where the world names nothing."""
+        return self._own.names() if self._own.names else {}
 
     def expert_specs(self) -> Dict[str, Any]:
         """The specs of the perception networks, for perception.experts.Experts. UserError for a broken table."""
