@@ -1,4 +1,4 @@
-"""What a trained generator is used for: faces by coefficients, many pictures, photo editing.
+"""What a trained generator is used for: faces by coefficients and by name, many pictures, photos found and edited.
 
     from sampling import FaceGenerator
 """

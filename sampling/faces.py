@@ -19,7 +19,7 @@ _ALIASES = {factor.name: factor.word for factor in factors.FACTORS}
 FILE_KINDS = ('npz', 'mat')
 
 
-def part_name(name):
+def part_name(name: str) -> str:
     """'expression' for 'expression' or 'exp', and so on for identity, lighting, pose and noise. UserError otherwise."""
     word = _ALIASES.get(name, name)
     if word not in PARTS:
@@ -88,7 +88,7 @@ class Face:
             raise UserError(f'{name}: expected {room.size} finite numbers, got an array of shape {list(value.shape)}')
         room[...] = value.reshape(-1)
 
-    def copy(self):
+    def copy(self) -> 'Face':
         """Another Face with the same numbers."""
         return Face(self.coeffs, self.latents, self.names)
 
@@ -111,7 +111,7 @@ class Face:
                 raise
             return controls.find(name, self.names())
 
-    def transfer(self, source, *parts):
+    def transfer(self, source: 'Face', *parts: str) -> 'Face':
         """A new Face: this one with the named parts of `source`, e.g. `face.transfer(other, 'expression', 'pose')`."""
         result = Face(self.coeffs, names=self.names)
         for name in parts:
@@ -123,11 +123,11 @@ class Face:
         """A new Face: this one with [(Direction, value)] of sampling.controls put one after the other."""
         return Face(controls.apply(self.coeffs, changes), names=self.names)
 
-    def lerp(self, other, t):
+    def lerp(self, other: 'Face', t: float) -> 'Face':
         """A new Face on the straight line from this one (t = 0) to `other` (t = 1)."""
         return Face(self.coeffs + (other.coeffs - self.coeffs) * np.float32(t), names=self.names)
 
-    def arrays(self):
+    def arrays(self) -> Dict[str, np.ndarray]:
         """What files hold of a face, by name: `coeff` [257] (translation zero), `noise` and, if known, `z` [179]."""
         recon = np.zeros(factors.NUM_RECON, np.float32)
         recon[:factors.NUM_COEFFS] = self.coeffs[:factors.NUM_COEFFS]

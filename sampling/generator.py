@@ -9,7 +9,7 @@
 
 import os
 import zlib
-from typing import Optional
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from training import snapshots
 from vae.model import find_checkpoint
 from worlds import label, parts
 
+Faces = Union[Face, Sequence[Face], np.ndarray]     # an array: coefficients [N, 254 + noise_dim]
 _BATCH = 1000               # of the networks that cost next to nothing
 
 
@@ -141,7 +142,7 @@ class FaceGenerator(LatentDecoder):
             self._controls = Controls(draw, self._world_names(), label.read_model(self.path)['world'])
         return self._controls
 
-    def synthesize(self, w, **noise):
+    def synthesize(self, w: Any, **noise: Any) -> Any:
         """Pictures [N, 3, R, R], RGB, [-1, 1], of w [N, num_layers, dlatent_size], both tensors of this graph.
 
         noise: options of G_synthesis about its noise.
@@ -165,19 +166,20 @@ class FaceGenerator(LatentDecoder):
 
     # ---- pictures
 
-    def images(self, faces, rate=RATE, batch=8):
+    def images(self, faces: Faces, rate: float = RATE, batch: int = 8) -> np.ndarray:
         """Pictures of Faces (or of coefficients [N, num_coeffs]): uint8 [N, H, W, 3], whatever the batch."""
         return self.images_and_health(faces, rate, batch)[0]
 
-    def images_and_health(self, faces, rate=RATE, batch=8):
+    def images_and_health(self, faces: Faces, rate: float = RATE, batch: int = 8) -> Tuple[np.ndarray, np.ndarray]:
         """`images`, and for each whether all its values were finite: bool [N]. NaN becomes black."""
         return self._run([self._images, self._finite], self._stack(faces), rate, batch)
 
-    def images_float(self, faces, rate=RATE, batch=8):
+    def images_float(self, faces: Faces, rate: float = RATE, batch: int = 8) -> np.ndarray:
         """`images` before the rounding: float32 in 0-255."""
         return self._run([self._images_255], self._stack(faces), rate, batch)[0]
 
-    def render(self, face, path=None, rate=RATE, batch=8):
+    def render(self, face: Faces, path: Union[None, str, Sequence[str]] = None, rate: float = RATE,
+               batch: int = 8) -> np.ndarray:
         """The picture of a Face: uint8 [H, W, 3]; of a list of them: [N, H, W, 3]. Written to `path` too, if given.
 
         path: file name ending in .png or .jpg; for a list of Faces a list of them.
@@ -193,20 +195,20 @@ class FaceGenerator(LatentDecoder):
             pictures.save_image(picture, name)
         return drawn
 
-    def dlatents(self, faces, rate=None, batch=_BATCH):
+    def dlatents(self, faces: Faces, rate: Optional[float] = None, batch: int = _BATCH) -> np.ndarray:
         """w [N, num_layers, dlatent_size] of Faces or coefficients; truncated with `rate` unless that is None."""
         tensor = self.w if rate is None else self._w_truncated
         return self._run([tensor], self._stack(faces), 1.0 if rate is None else rate, batch)[0]
 
-    def identity_dlatents(self, faces, batch=_BATCH):
+    def identity_dlatents(self, faces: Faces, batch: int = _BATCH) -> np.ndarray:
         """w of the identity alone, the other coefficients and the noise zero."""
         return self._run([self._w_identity], self._stack(faces), 1.0, batch)[0]
 
-    def images_from_dlatents(self, w, batch=8):
+    def images_from_dlatents(self, w: np.ndarray, batch: int = 8) -> np.ndarray:
         """Pictures of w [N, num_layers, dlatent_size]: uint8 [N, H, W, 3]."""
         return self.images_and_health_from_dlatents(w, batch)[0]
 
-    def images_and_health_from_dlatents(self, w, batch=8):
+    def images_and_health_from_dlatents(self, w: np.ndarray, batch: int = 8) -> Tuple[np.ndarray, np.ndarray]:
         """`images_from_dlatents`, and for each whether all its values were finite: bool [N]. NaN becomes black."""
         w = np.asarray(w, np.float32)
         if w.ndim != 3 or w.shape[1:] != (self.num_layers, self.dlatent_size):
@@ -229,7 +231,7 @@ class FaceGenerator(LatentDecoder):
     # ---- what it was made of
 
     @property
-    def average_w(self):
+    def average_w(self) -> np.ndarray:
         """Mean of w over 50000 random identities, float32 [num_layers, dlatent_size]; found, or computed and kept."""
         if self._average is None:
             self._average = truncation.find_average(self, self._average_path)
@@ -241,11 +243,11 @@ class FaceGenerator(LatentDecoder):
         if rate != 1:
             self.average_w      # noqa: B018
 
-    def average_tag(self):
+    def average_tag(self) -> str:
         """What the average of w depends on, as a digest: the model and the identity VAE."""
         return files_digest([self.path] + _checkpoint_files('id', self.vae_weights))
 
-    def identify(self):
+    def identify(self) -> Dict[str, Optional[str]]:
         """{'model', 'vae_weights', 'average_w'}: digests of the files that decide how pictures look.
 
         average_w is None where it is the one computed of this model. And 'precision', where it is another than float32.

@@ -1,7 +1,6 @@
 """Random people (paper section 3.1): latents z of subjects and their variations, decoded to Faces by the four VAEs."""
 
-from collections import namedtuple
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -13,11 +12,16 @@ from renderer import factors
 from sampling.faces import Face
 from vae.model import Decoders
 
-# latents: [1 + variations, 179], the first row is the subject's own; noise: [noise_dim].
-Subject = namedtuple('Subject', 'index latents noise')
+
+class Subject(NamedTuple):
+    """One person: latents [1 + variations, 179] float64, the first row is the subject's own; noise [noise_dim]."""
+
+    index: int
+    latents: np.ndarray
+    noise: np.ndarray
 
 
-def moving_factors(factor):
+def moving_factors(factor: Union[int, str]) -> Tuple[str, ...]:
     """Names of the factors that move within a subject, by number or name: 1 or 'expression' gives ('exp',)."""
     words = [word for word, _ in factors.FACTOR_CHOICES]
     if factor in words:
@@ -28,7 +32,9 @@ def moving_factors(factor):
     return factors.FACTOR_CHOICES[factor][1]
 
 
-def draw_subjects(seed, subjects, variations, factor=0, noise_dim=factors.NOISE_DIM, wanted=None):
+def draw_subjects(seed: int, subjects: int, variations: int, factor: Union[int, str] = 0,
+                  noise_dim: int = factors.NOISE_DIM,
+                  wanted: Optional[Callable[[int], bool]] = None) -> Iterator[Subject]:
     """Yield a Subject for each index below `subjects`; float64 latents and noise in the order the release draws them.
 
     Per subject 179 and noise_dim normals, per variation always 51: expression, lighting, pose, whatever moves.
@@ -72,7 +78,7 @@ class LatentDecoder(GraphRunner):
         self._decoders = None
         self._float32 = self.session if precision == 'float32' else tfutil.create_session(threads, self.graph)
 
-    def decode(self, latents):
+    def decode(self, latents: np.ndarray) -> np.ndarray:
         """z [N, 179] (order id, exp, gamma, rot) -> lambda [N, 254] (order id, exp, rot, gamma), float32."""
         with self.active(), self._float32.as_default():
             if self._decoders is None:
@@ -81,12 +87,12 @@ class LatentDecoder(GraphRunner):
                 self._decoders = decoders
             return self._decoders.run(latents)
 
-    def close(self):
+    def close(self) -> None:
         """Give back memory and devices; closing twice is harmless."""
         self._float32.close()
         super().close()
 
-    def faces_from_latents(self, latents, noise=None):
+    def faces_from_latents(self, latents: np.ndarray, noise: Optional[np.ndarray] = None) -> List[Face]:
         """List of N Faces decoded from z [N, 179]. noise: [N, noise_dim], [noise_dim] or None (zeros)."""
         latents = np.asarray(latents, np.float32)
         noise = np.zeros(self.noise_dim) if noise is None else noise
@@ -94,17 +100,17 @@ class LatentDecoder(GraphRunner):
         return [Face(np.concatenate([coeffs, n]), z, self.names)
                 for coeffs, n, z in zip(self.decode(latents), noise, latents)]
 
-    def random_face(self, seed=None):
+    def random_face(self, seed: Any = None) -> Face:
         """A random Face; the same for the same seed (int, or RandomState to draw from)."""
         return self.random_faces(1, seed)[0]
 
-    def random_faces(self, count, seed=None):
+    def random_faces(self, count: int, seed: Any = None) -> List[Face]:
         """List of `count` random Faces; the first is `random_face(seed)`."""
         rng = seed if isinstance(seed, np.random.RandomState) else np.random.RandomState(seed)
         normals = rng.standard_normal([count, factors.NUM_LATENTS + self.noise_dim])
         return self.faces_from_latents(normals[:, :factors.NUM_LATENTS], normals[:, factors.NUM_LATENTS:])
 
-    def mean_face(self):
+    def mean_face(self) -> Face:
         """The Face of zero latents and zero noise: the middle of the training data."""
         return self.faces_from_latents(np.zeros([1, factors.NUM_LATENTS]))[0]
 

@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 import sys
-from typing import Optional
+from typing import Any, List, Optional, Tuple
 
 from dnnlib import places
 from dnnlib.options import Parser, real, whole  # noqa: F401  (Parser: the scripts take it from here)
@@ -18,9 +18,14 @@ STEPS = 400                 # of the search that inverts a batch of photos
 W_ID = 0.5                  # of the identity term in it; pixels weigh 1 at each size
 FACTORS_HELP = ', '.join(f'{i} {word}' for i, (word, _) in enumerate(FACTOR_CHOICES)) + '; number or word'
 FILE_PARTS = [part for part in PARTS if part != 'noise']
+_NAMES_HELP = '''pitch, yaw, roll: radians, or degrees such as 25deg;
+light_left, light_top, light_front, brightness, warmth: 1 is as much as the mean light;
+expression[3], shape[0], texture[5] ...: one coefficient by number;
+and what the model's world calls by name, such as smile (a wrong name lists them; the Basel model names none).
+Values beyond what training saw are moved to its edge, and a line says so.'''
 
 
-def shard(text):
+def shard(text: str) -> Tuple[int, int]:
     """'2/8' -> (1, 8): the share of this run (from 0) and how many shares there are."""
     first, _, second = text.partition('/')
     if not (text.isascii() and first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second)):
@@ -28,7 +33,7 @@ def shard(text):
     return int(first) - 1, int(second)
 
 
-def add_model_options(parser, truncates=True):
+def add_model_options(parser: Parser, truncates: bool = True) -> None:
     """--model, --vae_weights and, where pictures are truncated, --average_w."""
     group = parser.add_argument_group('model')
     group.add_argument('--model', metavar='FILE', help='network-snapshot-*.pkl (default: the released model, from '
@@ -41,7 +46,7 @@ def add_model_options(parser, truncates=True):
                        '<model>-average_w_id.txt beside the model, computed once where missing)')
 
 
-def add_output_options(parser, outdir, outdir_help=None):
+def add_output_options(parser: Parser, outdir: Optional[str], outdir_help: Optional[str] = None) -> Any:
     """--outdir, --batch, --overwrite, --save_coeffs and the contact sheet's -> their group. outdir: the default."""
     group = parser.add_argument_group('pictures')
     group.add_argument('--outdir', metavar='DIR', default=outdir, help='folder of the pictures, from where you are '
@@ -61,7 +66,7 @@ def add_output_options(parser, outdir, outdir_help=None):
     return group
 
 
-def add_drawing_options(group):
+def add_drawing_options(group: Any) -> None:
     """--rate, --noise-mode and --precision, of pictures that are drawn from coefficients."""
     group.add_argument('--rate', '--trunc', type=real(0, 1), default=RATE, metavar='R', help='truncation of identity: '
                        '1 none, 0 everybody alike (default: %(default)s)')
@@ -70,18 +75,13 @@ def add_drawing_options(group):
     group.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
 
 
-def add_control_options(parser):
-    """--set and --sweep: chosen values. Returns their group."""
-    group = parser.add_argument_group('chosen values', 'Names: pitch, yaw, roll (radians, or 25deg); light_left, '
-                                      'light_top, light_front, brightness, warmth (1: as much as the mean light); '
-                                      'components by number such as expression[3]; in a world that names them, '
-                                      'expressions and directions of identity, such as smile. Values beyond what '
-                                      'training saw are moved to its edge, and a line says so.')
+def add_control_options(parser: Parser) -> None:
+    """--set and --sweep: chosen values."""
+    group = parser.add_argument_group('chosen values', _NAMES_HELP)
     group.add_argument('--set', type=_one_line_type(controls.parse_settings), default={}, metavar='NAME=VALUE,...',
                        dest='chosen', help='these values in every picture, e.g. yaw=0.4,smile=1 (default: none)')
     group.add_argument('--sweep', type=_one_line_type(controls.parse_sweep), metavar='NAME=FROM:TO:COUNT',
                        help='a column for each value, e.g. yaw=-0.6:0.6:9 (default: none)')
-    return group
 
 
 def _one_line_type(parse):
@@ -93,7 +93,7 @@ def _one_line_type(parse):
     return convert
 
 
-def chosen_values(args, faces):
+def chosen_values(args: argparse.Namespace, faces: Any) -> Tuple[List[Any], List[Any]]:
     """(changes of every picture, [(label, changes)] of the columns) of --set and --sweep, for `controls.apply`.
 
     faces: a FaceGenerator. Says on stderr what is outside of what training saw. UserError for unknown names.
@@ -115,7 +115,7 @@ def chosen_values(args, faces):
     return fixed, columns
 
 
-def seeds(text):
+def seeds(text: str) -> List[int]:
     """'0-10,14' -> [0, 1, ..., 10, 14], each once, in this order."""
     found = []
     for item in text.split(','):
@@ -127,7 +127,7 @@ def seeds(text):
     return list(dict.fromkeys(found))
 
 
-def factor(text):
+def factor(text: str) -> int:
     """'pose' or '3' -> 3, the number of what moves (renderer.factors.FACTOR_CHOICES)."""
     words = [word for word, _ in FACTOR_CHOICES]
     if text in map(str, range(len(words))):
@@ -138,7 +138,7 @@ def factor(text):
         f'{text!r} is unknown: expected ' + ', '.join(f'{i} or {word}' for i, word in enumerate(words)))
 
 
-def parts(text):
+def parts(text: str) -> List[str]:
     """'pose,exp' -> ['expression', 'pose']: parts of a face that come from a file, without the noise vector."""
     try:
         words = [part_name(word.strip()) for word in text.split(',')]

@@ -26,13 +26,13 @@ AVERAGE_PREFIX = 'fd19667fb7f2984f21b20696f84410e4_'
 ANSWER_SECONDS = 7          # how long the download server may take to answer
 
 
-def small_model():
+def small_model() -> Optional[str]:
     """Path of the small model that comes with the project in the folder demo, None where there is none."""
     path = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
     return path if os.path.isfile(path) else None
 
 
-def find_model(path=None, vae_weights=None):
+def find_model(path: Optional[str] = None, vae_weights: Optional[str] = None) -> str:
     """Path of a model: `path`, else the released model from the cache or the network, else the small one.
 
     Waits at most ANSWER_SECONDS for a server that does not answer, and asks none when the released model could not be

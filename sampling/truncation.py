@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any, Optional
 
 import numpy as np
 from tqdm import tqdm
@@ -21,12 +22,12 @@ _BATCH = 1000
 _IDENTITY = factors.BY_NAME['id'].coeffs
 
 
-def truncated_rows(num_layers):
+def truncated_rows(num_layers: int) -> np.ndarray:
     """Which rows of w truncation changes: float32 [num_layers, 1] of 1 and 0."""
     return (np.arange(num_layers) < TRUNCATED_ROWS).astype(np.float32)[:, np.newaxis]
 
 
-def truncate(w, w_identity, average_w, rate=RATE):
+def truncate(w: Any, w_identity: Any, average_w: Any, rate: Any = RATE) -> Any:
     """Truncated w [N, num_layers, dlatent_size]: moved as the identity alone would move towards the average.
 
     w: of the face; w_identity: of `identity_only` of its coefficients; average_w: [num_layers, dlatent_size].
@@ -35,14 +36,14 @@ def truncate(w, w_identity, average_w, rate=RATE):
     return w + (average_w - w_identity) * (truncated_rows(int(average_w.shape[0])) * (1 - rate))
 
 
-def identity_only(coeffs):
+def identity_only(coeffs: Any) -> Any:
     """Coefficients [N, 254 + noise_dim] with everything but identity set to zero, noise too; arrays or tensors."""
     mask = np.zeros(int(coeffs.shape[-1]), np.float32)
     mask[_IDENTITY] = 1
     return coeffs * mask
 
 
-def find_average(faces, path=None):
+def find_average(faces: Any, path: Optional[str] = None) -> np.ndarray:
     """Mean of w over random identities of a FaceGenerator, float32 [num_layers, dlatent_size].
 
     path: the user's own file; None: the one beside the model or in the cache, else it is computed and kept there.
@@ -60,7 +61,7 @@ def find_average(faces, path=None):
     return average
 
 
-def stored_digest(faces, path=None):
+def stored_digest(faces: Any, path: Optional[str] = None) -> Optional[str]:
     """Digest of the average that `find_average` takes from a file of somebody else's; None for what is computed here.
     """
     kept = path or pretrained.find_average_w(faces.path)
@@ -69,7 +70,7 @@ def stored_digest(faces, path=None):
     return None if _stored_tag(kept) == faces.average_tag() else files_digest([kept])
 
 
-def compute_average(faces, count=None):
+def compute_average(faces: Any, count: Optional[int] = None) -> np.ndarray:
     """Mean of w over `count` (50000) random identities, float32; expression, lighting, pose zero, noise random."""
     count = count or AVERAGE_COUNT
     rng = np.random.RandomState(AVERAGE_SEED)

@@ -69,7 +69,7 @@ def test_the_whole_chain_runs(tmp_path):
     entries = [json.loads(line) for line in (stage2 / 'stats.jsonl').read_text().splitlines()]
     assert {'Loss/lm_loss', 'Loss/Exp_warp_loss', 'Loss/r1_penalty'} <= set(entries[-1])
     assert [entry['TrainG/learning_rate'] for entry in entries] == [0.002, 0.0005]
-    assert Image.open(str(tmp_path / 'generate_images' / '001_01.png')).size == (16, 16)
+    assert Image.open(str(tmp_path / 'generate_images' / 'pose' / '001_01.png')).size == (16, 16)
     results = [json.loads(line) for line in (stage2 / 'network-final-metrics.jsonl').read_text().splitlines()]
     assert {'control', 'leakage', 'identity', 'hair'} <= {result['metric'] for result in results}
 
