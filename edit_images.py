@@ -126,7 +126,7 @@ def make_changes(args, references, faces):
     """[Change], of the references if there are any, of chosen values, else random. UserError for broken references."""
     from sampling import latents
     if references:
-        return [Change(f'as_{name}', f'as_{name}', Face.load(path, faces.noise_dim), args.take, path, [])
+        return [Change(f'as_{name}', f'as_{name}', Face.load(path), args.take, path, [])
                 for name, path in references.items()]
     fixed, columns = options.chosen_values(args, faces)
     if columns:
@@ -149,7 +149,7 @@ def read_photos(files, faces):
             contents = {'photo': _content(image)}
             picture = inversion.fit_photo(photos.read_rgb(image), faces.resolution)
             contents['coefficients'] = _content(coeff)
-            usable.append(inversion.Photo(name, picture, Face.load(coeff, faces.noise_dim),
+            usable.append(inversion.Photo(name, picture, Face.load(coeff),
                                           {'photo': image, 'coefficients': coeff}, contents))
         except UserError as error:
             reason = str(error)
