@@ -10,12 +10,12 @@ from PIL import Image
 
 import config
 from dnnlib.util import UserError
-from renderer import coefficient_files, factors
+from renderer import factors
 from sampling import controls
 from sampling.faces import Face
 from sampling.generator import FaceGenerator
 from tests.common import assert_close
-from tests.test_generate_images import here, pictures, run_script, write_small_world  # noqa: F401  here: a fixture
+from tests.test_generate_images import here, pictures, run_script, stored_numbers, write_small_world  # noqa: F401  here: a fixture
 from worlds.parts import World
 
 DEMO = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
@@ -173,8 +173,8 @@ def test_sweeps_and_values_of_generate_images(world, here, capsys):  # noqa: F81
     plain = world + ['--subject', 2, '--outdir', 'plain', '--save_coeffs', 'npz']
     assert _script('generate_images', plain, capsys)[0] == 0
     for subject in range(2):
-        stored = [coefficient_files.read_arrays(f'{folder}/00{subject}_0{i}.npz') for i in range(3)]
-        own = coefficient_files.read_arrays(f'plain/00{subject}_00.npz')
+        stored = [stored_numbers(f'{folder}/00{subject}_0{i}.npz') for i in range(3)]
+        own = stored_numbers(f'plain/00{subject}_00.npz')
         for arrays, yaw in zip(stored, (-0.1, 0, 0.1)):
             assert_close(arrays['coeff'][factors.ANGLES][1:], [yaw, 0.02], atol=1e-6)
             assert_close(arrays['noise'], own['noise'])                     # the same people as without a sweep
@@ -194,7 +194,7 @@ def test_any_subject_of_a_set_can_be_drawn_alone(world, here, capsys):  # noqa: 
     assert all(np.abs(every[name].astype(int) - alone[name]).max() <= 1 for name in alone)
     with FaceGenerator(world[1], world[3]) as faces:
         face = faces.random_face(seed=4)
-    stored = coefficient_files.read_arrays('one/004_00.npz')
+    stored = stored_numbers('one/004_00.npz')
     assert_close(stored['coeff'][:160], face.coeffs[:160], atol=1e-6)
     assert_close(stored['noise'], face.noise, atol=1e-6)
     for wrong in ('a', '5-3', '-1', '1,,2', '0-99999999'):
@@ -210,12 +210,12 @@ def test_values_in_own_coefficients_and_in_photos(world, here, capsys):  # noqa:
     code, _, err = _script('generate_images_mine', common + ['--input', 'data/coeff', '--seed', 1, 2], capsys)
     assert code == 0, err
     assert sorted(pictures('generate_images_mine')) == [f'a_seed{i}_0{j}.png' for i in (1, 2) for j in range(2)]
-    stored = coefficient_files.read_arrays('generate_images_mine/a_seed2_01.npz')['coeff']
+    stored = stored_numbers('generate_images_mine/a_seed2_01.npz')['coeff']
     assert stored[225] == pytest.approx(0.05) and stored[224] == pytest.approx(coeffs[224]) and not stored[162]
     code, _, err = _script('edit_images', common + ['--w_id', 0, '--steps', 8], capsys)
     assert code == 0, err
     assert sorted(pictures('edit_images')) == ['a_00.png', 'a_01.png', 'a_photo.png', 'a_redrawn.png']
-    stored = coefficient_files.read_arrays('edit_images/a_00.npz')['coeff']
+    stored = stored_numbers('edit_images/a_00.npz')['coeff']
     assert stored[225] == pytest.approx(-0.05) and not stored[162]
     assert_close(stored[:160], coeffs[:160], atol=1e-6)
     code, _, err = _script('edit_images', common + ['--reference', 'data/coeff'], capsys)

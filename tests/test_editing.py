@@ -17,7 +17,7 @@ from sampling import editing, health, inversion
 from sampling.faces import Face
 from sampling.generator import FaceGenerator
 from tests.common import assert_close, shared
-from tests.test_generate_images import _tree, here, pictures, run_script, write_small_world  # noqa: F401  here: a fixture
+from tests.test_generate_images import _tree, here, pictures, run_script, stored_numbers, write_small_world  # noqa: F401  here: a fixture
 from worlds import label
 
 SCRIPT = os.path.join(config.ROOT, 'edit_images.py')
@@ -154,10 +154,10 @@ def test_random_edits_of_one_factor(world, photos, capsys):
     assert sorted(made) == [f'{name}_{what}.png' for name in 'ab' for what in ('00', '01', 'photo', 'redrawn')]
     assert all(picture.shape == (8, 8, 3) for picture in made.values())
     for name, own in zip('ab', photos):
-        coeff = [coefficient_files.read_arrays(f'edit_images/{name}_0{i}.npz')['coeff'] for i in range(2)]
+        coeff = [stored_numbers(f'edit_images/{name}_0{i}.npz')['coeff'] for i in range(2)]
         assert_close(coeff[0][:227], own[:227], atol=1e-6)          # lighting is 227:254
         assert np.abs(coeff[0][227:254] - coeff[1][227:254]).max() > 0
-    lights = [coefficient_files.read_arrays(f'edit_images/{name}_00.npz')['coeff'][227:254] for name in 'ab']
+    lights = [stored_numbers(f'edit_images/{name}_00.npz')['coeff'][227:254] for name in 'ab']
     assert_close(*lights)                                           # a column has one light
     assert os.path.exists('edit_images/grid.png')
 

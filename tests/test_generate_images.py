@@ -38,6 +38,11 @@ def run_script(script, arguments, capsys):
     return end.value.code, captured.out, captured.err
 
 
+def stored_numbers(path):
+    """{name: array} of what --save_coeffs writes."""
+    return coefficient_files.read_arrays(path, coefficient_files.NAMES + ('noise', 'z'))
+
+
 def write_small_world(folder):
     """An 8-pixel model with its average of w, random VAEs; returns the options that name them."""
     model, vaes = os.path.join(folder, 'small.pkl'), os.path.join(folder, 'vaes')
@@ -86,7 +91,7 @@ def test_only_the_factor_moves(number, world, here, capsys):
     assert sorted(os.listdir(folder)) == sorted([f'{n}.png' for n in names] + [f'{n}.npz' for n in names]
                                                 + ['made.jsonl', 'settings.json'])
     assert {p.shape for p in pictures(folder).values()} == {(8, 8, 3)}
-    stored = {name: coefficient_files.read_arrays(f'{folder}/{name}.npz') for name in names}
+    stored = {name: stored_numbers(f'{folder}/{name}.npz') for name in names}
     for subject in range(2):
         own = [stored[name] for name in names[3 * subject:3 * subject + 3]]
         assert not np.ptp([arrays['noise'] for arrays in own], axis=0).any()

@@ -8,10 +8,9 @@ import pytest
 import scipy.io
 
 import config
-from renderer import coefficient_files
 from tests.common import assert_close
 from tests.test_api import separate_arrays
-from tests.test_generate_images import _tree, here, pictures, run_script, write_small_world  # noqa: F401  here: a fixture
+from tests.test_generate_images import _tree, here, pictures, run_script, stored_numbers, write_small_world  # noqa: F401  here: a fixture
 
 SCRIPT = os.path.join(config.ROOT, 'generate_images_mine.py')
 
@@ -45,7 +44,7 @@ def test_expression_and_pose_from_the_files_the_rest_from_zero_latents(world, re
     assert sorted(made) == ['flat.png', 'row.png', 'split.png']
     assert_close(made['flat.png'], made['row.png'])
     assert_close(made['flat.png'], made['split.png'])
-    stored = coefficient_files.read_arrays('generate_images_mine/split.mat')
+    stored = stored_numbers('generate_images_mine/split.mat')
     expected = _zero_face(world)
     expected[160:227] = recon[160:227]      # 64 of expression, 3 angles
     assert_close(stored['coeff'][0, :254], expected, atol=1e-5)
@@ -57,7 +56,7 @@ def test_other_parts_and_seeds(world, recon, capsys):
     code, out, err = run_script(SCRIPT, world + ['--take', 'gamma,identity', '--seed', 5, 6, '--save_coeffs', 'npz',
                                                  '--outdir', 'o'], capsys)
     assert code == 0 and '6 pictures made' in out, err
-    stored = [coefficient_files.read_arrays(f'o/row_seed{seed}.npz') for seed in (5, 6)]
+    stored = [stored_numbers(f'o/row_seed{seed}.npz') for seed in (5, 6)]
     for arrays in stored:
         assert_close(arrays['coeff'][:160], recon[:160])
         assert_close(arrays['coeff'][227:254], recon[227:254])
