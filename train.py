@@ -6,7 +6,6 @@ import fcntl
 import json
 import math
 import os
-import re
 import shutil
 from typing import Any, NamedTuple, Optional, Sequence
 
@@ -177,17 +176,8 @@ def _start_of_stage2(given, result_dir):
         raise UserError('--stage 2 trains networks of stage 1 further: give --run_id, and --snapshot for another than '
                         'the newest')
     path = snapshots.find_snapshot(given.run_id, given.get('snapshot'), result_dir)
-    return dict(snapshot=os.path.abspath(path), start_kimg=given['kimg'] if 'kimg' in given else _kimg_of(path))
-
-
-def _kimg_of(path):
-    """Thousands of images shown to a snapshot's networks, by the numbers in the file names. UserError: unknown."""
-    folder, name = os.path.split(os.path.abspath(path))
-    names = os.listdir(folder) if name == 'network-final.pkl' else [name]
-    found = [re.match(r'network-snapshot-(\d+)\.pkl$', other) for other in names]
-    if not any(found):
-        raise UserError(f'{path}: how many images its networks were shown is unknown; give --kimg')
-    return float(max(int(match.group(1)) for match in found if match))
+    kimg = given['kimg'] if 'kimg' in given else snapshots.kimg_of(path)
+    return dict(snapshot=os.path.abspath(path), start_kimg=kimg)
 
 
 def _world(given, data_dir, snapshot):
@@ -239,10 +229,10 @@ def _options_of(run_dir):
     stored = read_json(path, 'the options of a run, which are written when it begins')
     try:
         options = EasyDict({flag: DEFAULTS[flag] for flag in STORED}, **stored)     # it may be of an earlier version
-        options.config = configs.from_options(options.config)
-    except (TypeError, KeyError, AttributeError) as error:
+        return EasyDict(options, config=configs.from_options(options.config), weights=dict(options.weights),
+                        world_parts=dict(options.world_parts), start_kimg=float(options.start_kimg))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f'{path}: not the options of a run ({error!r}); they are written when it begins')
-    return options
 
 
 def _change(options, given):

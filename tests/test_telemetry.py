@@ -1,9 +1,12 @@
 """What a person sees: means, the line of a tick, stats.jsonl over several lives, TensorBoard's files."""
 
+import contextlib
 import glob
 import json
 import math
 import os
+import resource
+import signal
 import sys
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 from dnnlib import pictures
 from dnnlib.tflib.autosummary import Means
 from dnnlib.tflib.compat import tf
+from dnnlib.util import UserError
 from training import telemetry
 from training.schedule import State
 from training.telemetry import Telemetry, duration, tick_line
@@ -157,3 +161,21 @@ def test_a_full_disk_is_told(tmp_path, capsys):
     told.tick(PROGRESS, NOW)
     told.close()
     assert 'warning: stats.jsonl could not be written' in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
+def test_events_on_a_full_disk_are_one_line(tmp_path, capsys):
+    """TensorFlow says it in its own ways, which must not end a training of days."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    told = Telemetry(str(tmp_path), 0, 100)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))        # the kernel refuses what is larger
+        for tick in range(3000):
+            told.scalars({f'Metrics/{tick}': 1.0}, tick)
+        with contextlib.suppress(UserError):        # TensorFlow 1.15 does not notice
+            told.tick(PROGRESS, NOW)
+        told.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert 'tick 3' in capsys.readouterr().out

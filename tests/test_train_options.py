@@ -54,11 +54,6 @@ def test_weight_of_landmarks_by_stage_unless_the_user_says(place, tmp_path):
     assert _resolve('--w_lm', '7', '--data_dir', place.dataset).weights['w_lm'] == 7
 
 
-@pytest.mark.parametrize('devices', [1, 2, 3, 4, 8])
-def test_ffhq256_is_the_released_schedule(devices):
-    assert configs.schedule_of(configs.load('ffhq256'), devices) == schedule.ffhq256(devices)
-
-
 @pytest.mark.parametrize('kimg,resolution,lod', [
     (0, 8, 3), (40, 8, 3), (41, 16, 2 + 74 / 75), (115, 16, 2), (190, 16, 2), (191, 32, 1 + 149 / 150), (340, 32, 1),
     (520, 32, 1), (520.1, 64, 1 - 0.1 / 100), (620, 64, 0), (969, 64, 0)])
@@ -213,6 +208,14 @@ def test_a_run_of_an_earlier_version_goes_on(place, tmp_path):
     assert (found.precision, found.metrics, found.config.r1_interval) == ('float32', None, 1)
 
 
+@pytest.mark.parametrize('content', ['[]', '{}', '{"config": 5}', '{"config": {}, "weights": {}}', '{"weights": 3'])
+def test_options_that_somebody_changed_are_refused_in_one_line(tmp_path, content):
+    (tmp_path / train.OPTIONS_FILE).write_text(content)
+    with pytest.raises(UserError, match=f'{train.OPTIONS_FILE}: .*when it begins') as caught:
+        train.resume(train.parse_options(['--resume', str(tmp_path)]))
+    assert '\n' not in str(caught.value)
+
+
 def test_latest_is_the_newest_with_a_checkpoint(tmp_path, capsys):
     first = _run_with(tmp_path, '00003-a', checkpoint=False)
     assert train._find_run('latest', str(tmp_path)) == first
@@ -229,7 +232,8 @@ def test_latest_is_the_newest_with_a_checkpoint(tmp_path, capsys):
 def test_resuming_takes_new_paths_of_a_world_and_keeps_to_it(place, tmp_path, monkeypatch):
     world_parts = {'face_model': '/gone', 'experts': '/gone.json', 'vae_weights': '/gone'}
     run_dir = _run_with(tmp_path, '00000-a', data_dir=place.dataset, result_dir=str(tmp_path), weights={}, num_gpus=0,
-                        config=configs.load('demo64'), world='synthetic', world_parts=world_parts, cpu_devices=None)
+                        config=configs.load('demo64'), world='synthetic', world_parts=world_parts, cpu_devices=None,
+                        start_kimg=0.0)
     monkeypatch.chdir(str(tmp_path))
     for name, world in (('face', None), ('other', 'real'), ('data', 'real')):
         os.mkdir(name)

@@ -11,8 +11,6 @@ from dnnlib.json_files import read_json
 from dnnlib.util import EasyDict, UserError
 from training import config_rules, schedule
 
-_RELEASED = schedule.ffhq256()
-
 FFHQ256 = dict(
     data_dir='ffhq_align',          # dataset, below config.DATASET_DIR
     resolution=256,                 # R, of the finished networks
@@ -23,15 +21,15 @@ FFHQ256 = dict(
     total_kimg=15000,               # where stage 1 ends
     stage2_kimg=5000,               # thousands of images of stage 2
     # Growing.
-    initial_resolution=_RELEASED.initial_resolution,
-    training_kimg=_RELEASED.training_kimg,          # at each resolution, or {resolution: kimg}
-    transition_kimg=_RELEASED.transition_kimg,      # of the fade that leaves a resolution, or {resolution: kimg}
-    learning_rate=_RELEASED.learning_rate,          # where learning_rate_dict has nothing for the active resolution
-    learning_rate_dict=_RELEASED.learning_rate_dict,
+    initial_resolution=8,           # where growing starts
+    training_kimg=600,              # at each resolution, or {resolution: kimg}
+    transition_kimg=600,            # of the fade that leaves a resolution, or {resolution: kimg}
+    learning_rate=0.001,            # where learning_rate_dict has nothing for the active resolution
+    learning_rate_dict={128: 0.0015, 256: 0.002, 512: 0.003, 1024: 0.003},
     minibatch=None,                 # of all devices together, rounded up to their multiple; None: the released table
     accumulate=1,                   # session runs that share a minibatch, one after the other, where memory is small
-    tick_kimg=_RELEASED.tick_kimg,  # between two lines of the log, where tick_kimg_dict has nothing
-    tick_kimg_dict=_RELEASED.tick_kimg_dict,
+    tick_kimg=20,                   # between two lines of the log, where tick_kimg_dict has nothing
+    tick_kimg_dict={4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 30, 1024: 20},
     snapshot_ticks=10,              # between two network snapshots
     grid=None,                      # [columns, rows] of the pictures fakesKKKKKK.png; None: what fits a screen
     # Losses.

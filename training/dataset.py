@@ -3,7 +3,6 @@
 Images are uint8 NCHW, 0-255, RGB or grey; mirroring, fading and the mapping to [-1, 1] are the caller's.
 """
 
-
 import numpy as np
 
 from dnnlib import tfrecords
@@ -20,8 +19,7 @@ class TFRecordDataset:
     """A dataset made by dataset_tool.py as an endless (or single) stream of minibatches.
 
     After construction call `configure(minibatch, lod)`; it selects the level of resolution and may be called again at
-    any time. Attributes: shape [C, H, W] and resolution of the finest level, levels, num_images (of all shards),
-    label_size, label_dtype, dtype 'uint8', dynamic_range [0, 255].
+    any time. Attributes: shape [C, H, W] of the finest level, levels, num_images (of all shards), label_size.
     """
 
     def __init__(self,
@@ -43,15 +41,10 @@ class TFRecordDataset:
         self.tfrecord_dir = dataset_folder(tfrecord_dir)
         self.levels = tfrecords.read_levels(self.tfrecord_dir, resolution)
         self.shape = list(self.levels[0].shape)
-        self.resolution = self.shape[1]
-        self.resolution_log2 = len(self.levels) + 1
         self.num_images = self.levels[0].count
-        self.dtype = 'uint8'
-        self.dynamic_range = [0, 255]
         self.labels = self._load_labels(label_file, max_label_size)
         self.label_size = self.labels.shape[1]
-        self.label_dtype = self.labels.dtype.name
-        self.repeat, self.num_threads, self.seed = repeat, num_threads, seed
+        self.repeat, self.num_threads = repeat, num_threads
         self._shards = num_shards, shard_index
         self._num_mine = len(range(shard_index, self.num_images, num_shards))
         if self.num_images < num_shards:

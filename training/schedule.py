@@ -49,16 +49,6 @@ def minibatches(num_devices):
     return _BASE_PER_DEVICE * num_devices, table
 
 
-def ffhq256(num_devices=4, resolution=256):
-    """The released configuration: grows from 8x8, 600 kimg at each resolution and 600 kimg per fade."""
-    base, table = minibatches(num_devices)
-    return Schedule(
-        resolution=resolution, initial_resolution=8, training_kimg=600, transition_kimg=600,
-        learning_rate=0.001, learning_rate_dict={128: 0.0015, 256: 0.002, 512: 0.003, 1024: 0.003},
-        minibatch_base=base, minibatch_dict=table,
-        tick_kimg=20, tick_kimg_dict={4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 30, 1024: 20})
-
-
 def _kimg_of(value, resolution):
     """A phase's length: one number for all resolutions, or a table by resolution."""
     return value[resolution] if isinstance(value, dict) else value

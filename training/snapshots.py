@@ -180,6 +180,16 @@ def _listing(names):
     return ', '.join(names[:10]) + (f' and {len(names) - 10} more' if len(names) > 10 else '') if names else 'none'
 
 
+def kimg_of(path: str) -> float:
+    """Thousands of images shown to a snapshot's networks, by the numbers in the file names. UserError: unknown."""
+    folder, name = os.path.split(os.path.abspath(path))
+    names = os.listdir(folder) if name == 'network-final.pkl' else [name]
+    found = [re.match(r'network-snapshot-(\d+)\.pkl$', other) for other in names]
+    if not any(found):
+        raise UserError(f'{path}: how many images its networks were shown is unknown; give --kimg')
+    return float(max(int(match.group(1)) for match in found if match))
+
+
 def find_run(run: str, result_dir: str = config.RESULT_DIR) -> str:
     """Directory of a run: the path itself, its name below `result_dir`, or its number. UserError otherwise."""
     for candidate in (run, os.path.join(result_dir, run)):

@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dnnlib.tflib.autosummary import Events, Means
-from dnnlib.util import atomic_path
+from dnnlib.util import UserError, atomic_path
 from training.schedule import State
 
 STATS = 'stats.jsonl'           # in a run's directory, one line each tick
@@ -115,7 +115,10 @@ class Telemetry:
         """Write what TensorBoard still waits for; leave the bar where it is."""
         self._bar.close()
         if self._run_dir is not None:
-            self._events.close()
+            try:
+                self._events.close()
+            except UserError as error:
+                self.say(f'warning: {error}')
 
 
 def tick_line(p: Dict[str, Any]) -> str:

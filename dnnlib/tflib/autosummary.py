@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict
-from typing import Any, Dict
+from typing import Any, Callable, Dict
 
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
@@ -66,12 +66,17 @@ class Events:
         self._writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag=name, image=image)]), step)
 
     def flush(self) -> None:
-        """Have everything on disk. UserError when that fails."""
-        try:
-            self._writer.flush()
-        except (OSError, tf.errors.OpError) as error:
-            raise UserError(f'TensorBoard events could not be written ({tfutil.first_words(error)})') from error
+        """Have everything on disk. UserError when that fails, e.g. on a full disk."""
+        self._try(self._writer.flush)
 
     def close(self) -> None:
-        """Flush and close."""
-        self._writer.close()
+        """Flush and close. UserError as `flush`."""
+        self._try(self._writer.close)
+
+    @staticmethod
+    def _try(write: Callable[[], Any]) -> None:
+        try:
+            write()
+        except (OSError, RuntimeError, LookupError, tf.errors.OpError) as error:    # it depends on the TensorFlow
+            raise UserError(f'TensorBoard events could not be written ({tfutil.first_words(error)}); free some '
+                            'space') from error
