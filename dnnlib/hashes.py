@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any, Iterable
 
-from dnnlib.util import UserError, atomic_path
+from dnnlib.util import UserError, write_atomic
 
 
 def sha256(path: str) -> str:
@@ -37,9 +37,7 @@ def digest(value: Any) -> str:
 def write_checksum(path: str) -> str:
     """Remember the SHA-256 of `path` in `<path>.sha256` (the form of sha256sum); returns the digest."""
     found = sha256(path)
-    with atomic_path(path + '.sha256') as temporary:
-        with open(temporary, 'w') as file:
-            file.write(f'{found}  {os.path.basename(path)}\n')
+    write_atomic(path + '.sha256', os.fsencode(f'{found}  {os.path.basename(path)}\n'))
     return found
 
 

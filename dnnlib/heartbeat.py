@@ -38,17 +38,17 @@ class _Peer:
         connection.setblocking(False)
         self._socket, self._received = connection, b''
         self.open, self.garbled = True, False
-        self.progress = -1, -1              # steps begun, changes of what it is doing
+        self.progress: Any = None           # steps begun, and what it is doing
         self._update()
 
-    def _update(self, steps: int = 0, changes: int = 0, patience: float = 1e9, doing: str = '', left: bool = False,
+    def _update(self, steps: int = 0, patience: float = 1e9, doing: str = '', left: bool = False,
                 over: bool = False) -> None:
-        progress = int(steps), int(changes)
+        progress = int(steps), str(doing)
         if not 0 <= patience <= 1e9:
             raise ValueError(patience)
         if progress != self.progress:
             self.progress, self.behind_since = progress, time.monotonic()
-        self.steps, self.patience, self.doing, self.left, self.over = progress[0], patience, doing, left, over
+        (self.steps, self.doing), self.patience, self.left, self.over = progress, patience, left, over
         self.heard = time.monotonic()
 
     def send(self, **message: Any) -> None:
@@ -96,7 +96,7 @@ class Heartbeat:
                  limits: Optional[Limits] = None) -> None:
         self.names, self.index, self.address = list(names), index, address
         self.limits, self._on_lost = limits or Limits(), on_lost
-        self.steps = self._changes = 0
+        self.steps = 0
         self._doing, self._allowed = '', 0.0
         self._gaps: List[float] = []                        # seconds between steps, the last 64
         self._left, self._failure, self._verdict = False, '', ''
@@ -142,12 +142,10 @@ class Heartbeat:
         """The others wait up to `seconds` while this process does something else, e.g. writes a file."""
         before = self._doing, self._allowed
         self._doing, self._allowed = doing, seconds
-        self._changes += 1
         try:
             yield
         finally:
             self._doing, self._allowed = before
-            self._changes += 1
 
     def close(self) -> None:
         """Leave because the work is done; waits a little for the others to finish theirs."""
@@ -266,8 +264,7 @@ class Heartbeat:
             patience = self.limits.start
         for peer in self._peers.values():
             peer.send(everyone=self._everyone, beat=dict(
-                steps=self.steps, changes=self._changes, patience=self._allowed or patience, doing=self._doing,
-                left=self._left, over=over))
+                steps=self.steps, patience=self._allowed or patience, doing=self._doing, left=self._left, over=over))
 
     def _judge(self) -> str:
         """Who is lost, and why; '' while all is well."""

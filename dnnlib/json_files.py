@@ -4,7 +4,7 @@ import json
 import math
 from typing import Any
 
-from dnnlib.util import UserError, atomic_path, shown
+from dnnlib.util import UserError, shown, write_atomic
 
 MAX_BYTES = 1 << 26
 _KINDS = {dict: 'table {...}', list: 'list [...]'}
@@ -53,7 +53,4 @@ def _finite(text):
 
 def write_json(path: str, value: Any) -> None:
     """Write a JSON value, keys sorted; the file appears whole or not at all. UserError where it cannot be written."""
-    text = json.dumps(value, indent=1, sort_keys=True) + '\n'
-    with atomic_path(path) as temporary:
-        with open(temporary, 'w', encoding='utf-8') as file:
-            file.write(text)
+    write_atomic(path, (json.dumps(value, indent=1, sort_keys=True) + '\n').encode())

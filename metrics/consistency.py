@@ -1,5 +1,7 @@
 """What must stay within a subject: identity by the embedding's cosine, hair by intersection over union."""
 
+from typing import Any, Dict, Iterator, Optional, Tuple
+
 import numpy as np
 
 from metrics.groups import intersection_over_union
@@ -8,7 +10,7 @@ from renderer import factors
 MOVING = tuple(factor.name for factor in factors.FACTORS if factor.name != 'id')
 
 
-def identity_cosines(embedding):
+def identity_cosines(embedding: np.ndarray) -> Tuple[float, float]:
     """(within, between): mean cosine of two pictures of one group, and of two groups; [S, V, E] of unit length."""
     x = np.asarray(embedding, np.float64)
     subjects, variations = x.shape[:2]
@@ -23,7 +25,7 @@ def identity_cosines(embedding):
     return float(within), float(between)
 
 
-def likeness_cosines(face, wanted):
+def likeness_cosines(face: np.ndarray, wanted: np.ndarray) -> Tuple[float, float]:
     """(own, others): mean cosine of a face with its own render, and with renders of other groups; [S, V, E]."""
     face, wanted = np.asarray(face, np.float64), np.asarray(wanted, np.float64)
     own = np.mean(np.sum(face * wanted, axis=-1))
@@ -33,7 +35,7 @@ def likeness_cosines(face, wanted):
     return float(own), float(everything / (subjects * (subjects - 1) * variations ** 2))
 
 
-def mean_of_pairs(matrices):
+def mean_of_pairs(matrices: np.ndarray) -> Optional[float]:
     """Mean over pairs i != j of matrices [..., V, V], NaN left out; None when nothing is left."""
     size = matrices.shape[-1]
     pairs = matrices[..., ~np.eye(size, dtype=bool)]
@@ -41,7 +43,7 @@ def mean_of_pairs(matrices):
     return float(known.mean(dtype=np.float64)) if known.size else None
 
 
-def identity(context):
+def identity(context: Any) -> Iterator[Dict[str, Any]]:
     """The metric `identity`: a Result for each factor that may vary within a subject."""
     for i in MOVING:
         within, between = identity_cosines(context.groups().of(i)['embedding'])
@@ -51,7 +53,7 @@ def identity(context):
             'less that of pictures of two subjects; whole pictures; 1 is best, 0 no identity')
 
 
-def likeness(context):
+def likeness(context: Any) -> Iterator[Dict[str, Any]]:
     """The metric `likeness`: a Result for each factor."""
     for factor in factors.FACTORS:
         seen = context.groups().of(factor.name)
@@ -62,7 +64,7 @@ def likeness(context):
             'that of the render, less that with the renders of other subjects')
 
 
-def hair(context):
+def hair(context: Any) -> Iterator[Dict[str, Any]]:
     """The metric `hair`: a Result for each factor that may vary within a subject."""
     for i in MOVING:
         seen = context.groups().of(i)

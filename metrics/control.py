@@ -1,5 +1,7 @@
 """Control and imitation: does the picture show what was asked for? Coefficients, landmarks, change of the picture."""
 
+from typing import Any, Dict, Iterator, Optional
+
 import numpy as np
 
 from metrics.disentanglement import NAMES
@@ -8,7 +10,7 @@ from renderer import factors
 _VARIES = 0.01          # of the largest spread: coefficients below count as constant
 
 
-def explained(wanted, estimate):
+def explained(wanted: np.ndarray, estimate: np.ndarray) -> Dict[str, Optional[float]]:
     """How estimates [N, d] follow wanted values [N, d] -> {name: float or None}.
 
     r2: 1 - sum of squared errors / sum of squared deviations of the wanted values from their mean, over all
@@ -28,18 +30,18 @@ def explained(wanted, estimate):
                 correlation=float(common ** 2 / (power.sum() * answered)) if answered > 0 else 0.0)
 
 
-def landmark_error(wanted, seen):
+def landmark_error(wanted: np.ndarray, seen: np.ndarray) -> float:
     """Mean distance of landmarks [..., 68, 2] in their unit."""
     return float(np.linalg.norm(np.asarray(seen, np.float64) - wanted, axis=-1).mean())
 
 
-def slope_of(sums):
+def slope_of(sums: np.ndarray) -> Optional[float]:
     """Slope over all groups of `image_slope`'s sums [S, 2]; None when renders do not change."""
     common, power = np.asarray(sums, np.float64).sum(axis=0)
     return float(common / power) if power > 0 else None
 
 
-def control(context):
+def control(context: Any) -> Iterator[Dict[str, Any]]:
     """The metric `control`: a Result for each factor."""
     for i in NAMES:
         seen = context.groups().of(i)
@@ -62,7 +64,7 @@ def _angles(wanted, estimate):
             for k, name in enumerate(('pitch', 'yaw', 'roll'))}
 
 
-def imitation(context):
+def imitation(context: Any) -> Iterator[Dict[str, Any]]:
     """The metric `landmarks`: a Result for each factor and one for all."""
     wanted, seen = [], []
     for i in NAMES:
@@ -83,7 +85,7 @@ def _imitation_result(context, factor, wanted, seen):
         'against those of the render; details: the error of a picture that always shows the mean landmarks')
 
 
-def slopes(context):
+def slopes(context: Any) -> Iterator[Dict[str, Any]]:
     """The metric `slope`: a Result for each factor. Needs no expert, so it tells of the first resolutions too."""
     for i in NAMES:
         yield context.group_result(

@@ -1,5 +1,7 @@
 """Disentanglement score (paper section 4.2) and leakage: how much of the other factors moves when one alone should."""
 
+from typing import Any, Dict, Iterator, Optional
+
 import numpy as np
 
 from renderer import factors
@@ -8,23 +10,23 @@ NAMES = tuple(factor.name for factor in factors.FACTORS)
 _TINY = 1e-12           # variances below count as this: a quotient of two nothings is 0, not NaN
 
 
-def seen_factor(name, estimate, embedding):
+def seen_factor(name: str, estimate: np.ndarray, embedding: np.ndarray) -> np.ndarray:
     """What experts tell of a factor: reconstructed coefficients, for identity the embedding; [..., d]."""
     return embedding if name == 'id' else estimate[..., factors.BY_NAME[name].coeffs]
 
 
-def within_variance(values):
+def within_variance(values: np.ndarray) -> float:
     """Mean over groups of the variance within a group, summed over components: [S, V, d] -> float; V - 1 below."""
     return float(values.var(axis=1, ddof=1, dtype=np.float64).sum(axis=-1).mean())
 
 
-def total_variance(values):
+def total_variance(values: np.ndarray) -> float:
     """Variance of all rows, summed over components: [..., d] -> float; divided by their number less one."""
     rows = values.reshape(-1, values.shape[-1])
     return float(rows.var(axis=0, ddof=1, dtype=np.float64).sum())
 
 
-def leakage(values):
+def leakage(values: np.ndarray) -> Optional[float]:
     """Variance within groups [S, V, d] over total variance: 0 when groups are constant, about 1 when they do not
     matter, None when nothing varies at all.
     """
@@ -32,7 +34,7 @@ def leakage(values):
     return within_variance(values) / total if total > _TINY else None
 
 
-def scores(within):
+def scores(within: Dict[str, Dict[str, float]]) -> Dict[str, float]:
     """{factor: DS} of one system: DS_i is the product over j != i of sigma_i / sigma_j.
 
     within: {i: {k: sigma_k in groups in which only i varies}}, sigma already divided by the variance over real data.
@@ -44,7 +46,7 @@ def scores(within):
     return result
 
 
-def disentanglement_score(context):
+def disentanglement_score(context: Any) -> Iterator[Dict[str, Any]]:
     """The metric `ds`: a Result for each factor."""
     reals = context.real_estimates()
     spread = {k: max(total_variance(seen_factor(k, reals['estimate'], reals['embedding'])), _TINY) for k in NAMES}
@@ -61,7 +63,7 @@ def disentanglement_score(context):
             'identity by its unit-length embedding, the rest by reconstruction')
 
 
-def leakages(context):
+def leakages(context: Any) -> Iterator[Dict[str, Any]]:
     """The metric `leakage`: a Result for each factor that varies, its value the largest share of the others."""
     for i in NAMES:
         seen = context.groups().of(i)

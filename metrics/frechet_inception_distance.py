@@ -1,9 +1,11 @@
 """Fréchet distance between the features of real and generated pictures (Heusel et al. 2017). NumPy and SciPy only."""
 
+from typing import Any, Dict, Iterator, Tuple
+
 import numpy as np
 
 
-def moments(features, chunk=4096):
+def moments(features: np.ndarray, chunk: int = 4096) -> Tuple[np.ndarray, np.ndarray]:
     """Mean [D] and covariance [D, D] (divided by N - 1) of features [N, D], float64; N at least 2."""
     features = np.asarray(features)
     mean = features.mean(axis=0, dtype=np.float64)
@@ -14,7 +16,7 @@ def moments(features, chunk=4096):
     return mean, total / (len(features) - 1)
 
 
-def frechet_distance(first, second):
+def frechet_distance(first: Tuple[np.ndarray, np.ndarray], second: Tuple[np.ndarray, np.ndarray]) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 sqrt(S1 S2)) of two (mean, covariance): float, not below 0.
 
     The eigenvalues of S1 S2 are those of sqrt(S1) S2 sqrt(S1), symmetric and never below 0 whatever the ranks are, so
@@ -37,7 +39,7 @@ def _root(covariance):
     return (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
 
 
-def fid(context):
+def fid(context: Any) -> Iterator[Dict[str, Any]]:
     """The metric `fid`: one Result."""
     reals, fakes = context.real_features(), context.fake_features()
     value = frechet_distance(moments(reals), moments(fakes))

@@ -5,6 +5,7 @@ requested coefficients of the other factors and the noise vector are exactly equ
 """
 
 import zlib
+from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
 
@@ -14,7 +15,8 @@ ROWS = 4            # groups computed and saved together
 FACES = ('mean_shape', 'mean_texture', 'shape_basis', 'texture_basis', 'region', 'region_triangles', 'landmarks')
 
 
-def draw_group(seed, factor, index, variations, noise_dim):
+def draw_group(seed: int, factor: str, index: int, variations: int,
+               noise_dim: int) -> Tuple[np.ndarray, np.ndarray]:
     """Group number `index` of a factor ('id', 'exp', 'gamma', 'rot') -> latents [V, 179] and noise [noise_dim].
 
     The same for the same seed, whatever the other numbers are.
@@ -28,7 +30,8 @@ def draw_group(seed, factor, index, variations, noise_dim):
     return latents, noise
 
 
-def group_coeffs(decode, seed, factor, index, variations, noise_dim):
+def group_coeffs(decode: Callable[[np.ndarray], np.ndarray], seed: int, factor: str, index: int,
+                 variations: int, noise_dim: int) -> np.ndarray:
     """Generator inputs [V, 254 + noise_dim] float32 of a group; what does not vary is exactly the same number."""
     latents, noise = draw_group(seed, factor, index, variations, noise_dim)
     decoded = decode(latents)
@@ -44,14 +47,15 @@ class Groups:
     source: of metrics.sources; judge: of metrics.judges; model: the judge's FaceModel. rate: of truncation.
     """
 
-    def __init__(self, store, source, judge, model, seed, subjects, variations, rate, batch):
+    def __init__(self, store: Any, source: Any, judge: Any, model: Any, seed: int, subjects: int,
+                 variations: int, rate: float, batch: int) -> None:
         self._store, self._source, self._judge = store, source, judge
         self.seed, self.subjects, self.variations, self.rate, self._batch = seed, subjects, variations, rate, batch
         self._facts = dict(source=source.facts, experts=judge.facts, face_model=_checksum(model), seed=seed,
                            variations=variations, rate=rate)
         self._made = {}
 
-    def of(self, factor):
+    def of(self, factor: str) -> Dict[str, np.ndarray]:
         """What was asked for and what is seen in the groups of a factor, {name: array [subjects, ...]}.
 
         coeff [S, V, 254]: asked for. estimate [S, V, 257], landmarks [S, V, 68, 2] (224 pixels, y UP), embedding
@@ -86,14 +90,14 @@ class Groups:
         return row
 
 
-def shrunk(pictures, size):
+def shrunk(pictures: np.ndarray, size: int) -> np.ndarray:
     """[N, R, R, 3] -> float32 [N, size, size, 3] by means: what a growing network's blocks hold."""
     n, resolution, factor = len(pictures), pictures.shape[1], pictures.shape[1] // size
     assert factor * size == resolution
     return pictures.reshape(n, size, factor, size, factor, 3).mean(axis=(2, 4), dtype=np.float32)
 
 
-def image_slope(pictures, renders, masks):
+def image_slope(pictures: np.ndarray, renders: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """How far pictures change where and as their renders do, against the first of the group: float64 [2].
 
     pictures, renders: [V, r, r, 3], 0-255; masks: [V, r, r, 1]. Returns the sums of (change of the picture) x (change
@@ -106,7 +110,7 @@ def image_slope(pictures, renders, masks):
     return np.array([np.sum(change * seen, dtype=np.float64), np.sum(change * change, dtype=np.float64)])
 
 
-def intersection_over_union(maps):
+def intersection_over_union(maps: np.ndarray) -> np.ndarray:
     """Of each pair of bool maps [V, P]: float32 [V, V]; NaN where both are empty."""
     counts = maps.astype(np.float32)
     common = counts @ counts.T

@@ -1,6 +1,7 @@
 """What looks at pictures: the experts and the face model for what a face shows, feature networks for distributions."""
 
 import os
+from typing import Any, Dict, Sequence
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Judge(GraphRunner):
             seen['hair'] = hair > _HAIR
         return seen
 
-    def look(self, pictures, batch=8):
+    def look(self, pictures: np.ndarray, batch: int = 8) -> Dict[str, np.ndarray]:
         """What the experts see in pictures [N, R, R, 3] RGB, 0-255 -> {name: array}.
 
         estimate [N, 257]: reconstruction vectors. landmarks [N, 68, 2]: theirs, pixels of a 224 picture, y UP.
@@ -59,12 +60,12 @@ class Judge(GraphRunner):
         """
         return self.run(self._seen, {self._pictures: pictures}, batch)
 
-    def faces(self, pictures, masks, batch=8):
+    def faces(self, pictures: np.ndarray, masks: np.ndarray, batch: int = 8) -> np.ndarray:
         """Embeddings [N, E], unit length, of pictures [N, r, r, 3], 0-255, where masks [N, r, r, 1] are 1; else black.
         """
         return self.run(self._masked, {self._pictures: pictures, self._masks: masks}, batch)
 
-    def renders(self, coeff, resolution, batch=8):
+    def renders(self, coeff: np.ndarray, resolution: int, batch: int = 8) -> Any:
         """Renders of lambda [N, 254] -> (image [N, r, r, 3] 0-255, mask [N, r, r, 1], landmarks [N, 68, 2]), float32.
 
         landmarks: pixels of a 224 picture that shows the same as the render, y UP.
@@ -143,7 +144,7 @@ def _read_graph(path):
     return tf.graph_util.extract_sub_graph(definition, [INCEPTION_OUTPUT])
 
 
-def expert_facts(specs, names):
+def expert_facts(specs: Dict[str, Any], names: Sequence[str]) -> Dict[str, Any]:
     """What decides the answers of experts: network, options, contents of the weights."""
     return {name: dict({key: specs[name].get(key) for key in ('network', 'size', 'width')},
                        weights=files_digest(checkpoints.data_files(specs[name].weights))) for name in names}

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections import OrderedDict, namedtuple
+from typing import Any, Dict, Iterator, List, Sequence
 
 import numpy as np
 
@@ -64,7 +65,7 @@ Options = namedtuple('Options', list(DEFAULTS))
 Options.__new__.__defaults__ = tuple(DEFAULTS.values())
 
 
-def choose(text):
+def choose(text: str) -> 'OrderedDict[str, bool]':
     """'control,fid' or 'all' -> OrderedDict {name: whether it was named itself}. UserError for an unknown name."""
     chosen = OrderedDict()
     for word in text.replace(' ', '').split(','):
@@ -79,7 +80,7 @@ def choose(text):
     return OrderedDict((name, chosen[name]) for name in METRICS if name in chosen)
 
 
-def measure(chosen, options):
+def measure(chosen: Dict[str, bool], options: Options) -> Iterator[Dict[str, Any]]:
     """Yield the Results (dicts ready for JSON) of metrics chosen by `choose`.
 
     What a shorthand names but cannot be measured here (no reals, no parser) is left out with a line on stderr; what was
@@ -89,7 +90,7 @@ def measure(chosen, options):
         names = context.possible(chosen)
         if not names:
             raise UserError('none of the metrics can be measured here; the reasons are above')
-        context.prepare(names)
+        context.open_all(names)
         for name in names:
             for result in METRICS[name].measure(context):
                 yield result
@@ -112,7 +113,7 @@ class Context:
 
     # ---- what can be measured
 
-    def possible(self, chosen):
+    def possible(self, chosen: Dict[str, bool]) -> List[str]:
         """Names of those metrics of `choose` that have all they need.
 
         What lacks something is a UserError if it was named itself; else each reason is a line on stderr.
@@ -136,13 +137,13 @@ class Context:
             return str(error)
         return None
 
-    def prepare(self, names):
+    def open_all(self, names: Sequence[str]) -> None:
         """Open what these metrics need, so that mistakes are said before hours of work."""
         needs = {need for name in names for need in METRICS[name].needs}
         self._with_parser = 'hair' in needs
         rates = ([self.rate] if 'groups' in needs else []) + ([self.free_rate] if 'fid' in names or 'kid' in names
                                                               else [])
-        self.source().prepare(min(rates, default=1.0))
+        self.source().load(min(rates, default=1.0))
         for need, opened in (('reals', self.reals), ('groups', self.groups), ('features', self.features)):
             if need in needs:
                 opened()
@@ -150,39 +151,39 @@ class Context:
     # ---- what metrics use
 
     @property
-    def rate(self):
+    def rate(self) -> float:
         """Truncation of the groups: as generate_images.py unless the user says otherwise."""
         from sampling.options import RATE
         return RATE if self.options.rate is None else self.options.rate
 
     @property
-    def free_rate(self):
+    def free_rate(self) -> float:
         """Truncation of samples of the whole distribution: none unless the user says otherwise."""
         return 1.0 if self.options.rate is None else self.options.rate
 
-    def source(self):
+    def source(self) -> Any:
         """The source of pictures."""
         return self._once('source', self._inputs.open_source)
 
-    def generator(self):
+    def generator(self) -> Any:
         """The source, for metrics that look inside; `possible` made sure that it is a generator."""
         return self.source()
 
-    def features(self):
+    def features(self) -> Any:
         """The feature network."""
         return self._once('features', self._inputs.open_features)
 
-    def judge(self):
+    def judge(self) -> Any:
         """Experts and face model."""
         return self._once('judge', lambda: self._inputs.open_judge(self._with_parser))
 
-    def reals(self):
+    def reals(self) -> Any:
         """The real pictures."""
         if 'reals' not in self._kept:
             self._kept['reals'] = self._inputs.open_reals(self.source().resolution)
         return self._kept['reals']
 
-    def groups(self):
+    def groups(self) -> Any:
         """The groups of every factor."""
         if 'groups' not in self._kept:
             from metrics.groups import Groups
@@ -191,7 +192,7 @@ class Context:
                                           options.seed, options.subjects, options.variations, self.rate, options.batch)
         return self._kept['groups']
 
-    def real_features(self):
+    def real_features(self) -> np.ndarray:
         """Features [N, D] of real pictures, mirrored at random."""
         from metrics.reals import mirrored
         reals, features, seed = self.reals(), self.features(), self.options.seed
@@ -203,7 +204,7 @@ class Context:
         return self.store.collect('features-of-reals', dict(reals=reals.facts, features=features.facts, seed=seed),
                                   reals.count, BLOCK, compute)['features']
 
-    def fake_features(self):
+    def fake_features(self) -> np.ndarray:
         """Features [N, D] of as many random pictures: fresh latents, noise vector and noise maps for each."""
         source, features, options = self.source(), self.features(), self.options
 
@@ -218,7 +219,7 @@ class Context:
         facts = dict(source=source.facts, features=features.facts, seed=options.seed, rate=self.free_rate)
         return self.store.collect('features-of-fakes', facts, options.num, BLOCK, compute, passing=True)['features']
 
-    def real_estimates(self):
+    def real_estimates(self) -> Dict[str, np.ndarray]:
         """What the experts see in real pictures: estimate [N, 257] and embedding [N, E]."""
         reals, judge = self.reals(), self.judge()
         count = min(reals.count, REALS_OF_SPREAD)
@@ -233,7 +234,7 @@ class Context:
     # ---- results
 
     @property
-    def distribution_convention(self):
+    def distribution_convention(self) -> str:
         """How pictures are drawn where distributions are compared."""
         return ('reals in file order, mirrored at random; fakes from fresh latents through the VAEs, fresh noise '
                 'vectors' + self._drawn(self.free_rate, 'fresh'))
@@ -271,7 +272,7 @@ class Context:
         return f'; truncation rate {rate:g} (1: none), {noise} noise maps, 8 bits'
 
     @staticmethod
-    def warn(text):
+    def warn(text: str) -> None:
         """A line on stderr."""
         print(text, file=sys.stderr)
 
@@ -281,7 +282,7 @@ class Context:
             self._open.append(self._kept[name])
         return self._kept[name]
 
-    def close(self):
+    def close(self) -> None:
         """Close what was opened."""
         while self._open:
             self._open.pop().close()
@@ -289,7 +290,7 @@ class Context:
 
 # ---- results on paper
 
-def result_line(result):
+def result_line(result: Dict[str, Any]) -> str:
     """A result as one line of JSON; what is not a finite number is null, numbers have 7 digits."""
     return json.dumps(_plain(result), allow_nan=False)
 
@@ -304,7 +305,7 @@ def _plain(value):
     return int(value) if isinstance(value, np.integer) else value
 
 
-def append_line(file_path, line):
+def append_line(file_path: str, line: str) -> None:
     """Add a line to a file and make sure that it is on the disk. UserError when that fails."""
     try:
         os.makedirs(os.path.dirname(os.path.abspath(file_path)), exist_ok=True)
@@ -316,7 +317,7 @@ def append_line(file_path, line):
         raise UserError(f'{file_path}: results cannot be written there ({error.strerror}); choose another --output')
 
 
-def table(results):
+def table(results: Sequence[Dict[str, Any]]) -> str:
     """Results as text: a row for each factor, a column for each metric; what has no factor below."""
     columns, rows, single = OrderedDict(), OrderedDict(), []
     for result in results:

@@ -4,6 +4,8 @@ z here is what is drawn at random: the 179 latents, which the VAE decoders turn 
 a step in z goes z -> lambda -> w -> picture, and w belongs to a lambda that the VAEs can give.
 """
 
+from typing import Callable, Tuple
+
 import numpy as np
 
 from renderer import factors
@@ -15,7 +17,7 @@ SPACES, SAMPLINGS = ('z', 'w'), ('full', 'end')
 _BLOCK = 64                                 # pairs computed and saved together
 
 
-def slerp(a, b, t):
+def slerp(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
     """From a to b [N, D] along the sphere, t [N, 1] in 0..1: the direction turns evenly, the length changes evenly.
 
     The paper's mapping divides z by its length; VAE decoders do not, so the length is kept.
@@ -29,33 +31,35 @@ def slerp(a, b, t):
     return (a * np.cos(angle) + side * np.sin(angle)) * (length_a + (length_b - length_a) * t)
 
 
-def lerp(a, b, t):
+def lerp(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
     """From a to b along the straight line; t broadcasts."""
     return a + (b - a) * t
 
 
-def distances(features_a, features_b, epsilon=EPSILON):
+def distances(features_a: np.ndarray, features_b: np.ndarray, epsilon: float = EPSILON) -> np.ndarray:
     """Squared distance of unit-length features [N, D] divided by epsilon squared: float64 [N]."""
     a, b = [x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
             for x in (np.asarray(features_a, np.float64), np.asarray(features_b, np.float64))]
     return np.sum(np.square(a - b), axis=1) / epsilon ** 2
 
 
-def mean_within(values, low=PERCENTILES[0], high=PERCENTILES[1]):
+def mean_within(values: np.ndarray, low: float = PERCENTILES[0], high: float = PERCENTILES[1]) -> float:
     """Mean of the values from the `low`-th to the `high`-th percentile, both included."""
     values = np.sort(np.asarray(values, np.float64))
     last = len(values) - 1
     return float(values[int(np.floor(last * low / 100)):int(np.ceil(last * high / 100)) + 1].mean())
 
 
-def crop(pictures):
+def crop(pictures: np.ndarray) -> np.ndarray:
     """The face of pictures [N, R, R, 3]: rows 3/8 to 7/8, columns 2/8 to 6/8."""
     size = pictures.shape[1]
     rows, columns = [slice(size * first // 8, size * last // 8) for first, last in (CROP_ROWS, CROP_COLUMNS)]
     return pictures[:, rows, columns]
 
 
-def ends(space, sampling, normals, t, decode, dlatents):
+def ends(space: str, sampling: str, normals: np.ndarray, t: np.ndarray,
+         decode: Callable[[np.ndarray], np.ndarray],
+         dlatents: Callable[[np.ndarray], np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
     """w of both ends of short steps, [N, num_layers, dlatent_size] each.
 
     normals: [2, N, 179 + noise_dim], the two points to go between; t: [N, 1], where the steps begin; decode:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from typing import Optional
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class Reals:
     UserError when there is nothing, or pictures are too small.
     """
 
-    def __init__(self, data_dir, resolution, limit):
+    def __init__(self, data_dir: str, resolution: int, limit: int) -> None:
         self.folder, self.resolution = dataset_folder(data_dir), resolution
         if any(name.endswith('.tfrecords') for name in os.listdir(self.folder)):
             self._level = self._find_level()
@@ -34,7 +35,7 @@ class Reals:
             [os.path.basename(path), os.path.getsize(path), os.stat(path).st_mtime_ns] for path in paths])
         self._stream, self._next = None, None
 
-    def read(self, start, count):
+    def read(self, start: int, count: int) -> np.ndarray:
         """Pictures `start` .. `start + count - 1`: uint8 [count, R, R, 3]."""
         return self._read(start, count)
 
@@ -83,12 +84,12 @@ class Reals:
         return reduced(picture, factor)
 
 
-def world_of(data_dir):
+def world_of(data_dir: str) -> Optional[str]:
     """The world named in a folder of real pictures or in the one above it; None when neither says anything."""
     return label.of_data(dataset_folder(data_dir))
 
 
-def reduced(picture, factor):
+def reduced(picture: np.ndarray, factor: int) -> np.ndarray:
     """[S, S, C] uint8 -> [S / factor, S / factor, C] uint8: means, rounded half to even."""
     if factor == 1:
         return picture
@@ -101,7 +102,7 @@ def _colored(picture):
     return picture if picture.shape[2] == 3 else np.repeat(picture, 3, axis=2)
 
 
-def mirrored(pictures, seed, start):
+def mirrored(pictures: np.ndarray, seed: int, start: int) -> np.ndarray:
     """[N, H, W, 3] with each picture mirrored with probability 1/2; number `start` + i always the same way."""
     pictures = pictures.copy()
     for i in range(len(pictures)):

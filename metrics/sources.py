@@ -4,7 +4,7 @@ A source has: title, facts (what decides its pictures), resolution, active_resol
 less than resolution while a network grows), noise_dim, latents z -> lambda by `decode`, `pictures` of coefficients.
 """
 
-from typing import Sequence
+from typing import Optional, Sequence
 
 import numpy as np
 
@@ -43,11 +43,12 @@ class GeneratorSource:
         self.facts = dict(faces.identify(), kind='generator')
         self._fresh = self._float = None        # built when first asked for
 
-    def prepare(self, rate):
+    def load(self, rate: float) -> None:
         """Load the VAEs and, unless rate is 1, the average of w, so that what is wrong with them is said first."""
         self._faces.load_all(rate)
 
-    def pictures(self, coeffs, rate=1.0, seed=None, batch=8):
+    def pictures(self, coeffs: np.ndarray, rate: float = 1.0, seed: Optional[Sequence[int]] = None,
+                 batch: int = 8) -> np.ndarray:
         """uint8 [N, R, R, 3] RGB of coefficients [N, 254 + noise_dim].
 
         seed: two integers for fresh noise maps: which draw, and the number of the first picture; the maps of a
@@ -73,11 +74,11 @@ class GeneratorSource:
             parts.append(part.astype(np.uint8))
         return np.concatenate(parts)
 
-    def dlatents(self, coeffs):
+    def dlatents(self, coeffs: np.ndarray) -> np.ndarray:
         """w [N, num_layers, dlatent_size] of coefficients, not truncated."""
         return self._faces.dlatents(coeffs)
 
-    def float_pictures(self, w):
+    def float_pictures(self, w: np.ndarray) -> np.ndarray:
         """float32 [N, R, R, 3], 0-255, neither rounded nor clipped, of w; the stored noise maps. One run: N is small.
 
         UserError when a picture is not finite.
@@ -94,7 +95,7 @@ class GeneratorSource:
         if not finite:
             raise UserError(f'{self.title}: its pictures hold NaN or infinity, so nothing can be measured')
 
-    def close(self):
+    def close(self) -> None:
         """Free the session."""
         self._faces.close()
 
@@ -111,7 +112,7 @@ class _Drawn(LatentDecoder):
                    for path in checkpoints.data_files(find_checkpoint(factor.name, world.vae_weights))]
         self.facts = dict(kind=self.kind, world=world.name, resolution=resolution, vae_weights=files_digest(weights))
 
-    def prepare(self, rate):
+    def load(self, rate: float) -> None:
         """Load the VAEs, so that what is wrong with them is said first."""
         self.mean_face()
 
@@ -127,7 +128,8 @@ class RenderSource(_Drawn):
             self._coeff = tf.placeholder(tf.float32, [None, factors.NUM_COEFFS])
             self._image = FaceRenderer(world.face_model()).render(self._coeff, self.resolution).image
 
-    def pictures(self, coeffs, rate=1.0, seed=None, batch=8):
+    def pictures(self, coeffs: np.ndarray, rate: float = 1.0, seed: Optional[Sequence[int]] = None,
+                 batch: int = 8) -> np.ndarray:
         """As GeneratorSource.pictures; there is neither truncation nor noise."""
         rows = np.asarray(coeffs, np.float32)[:, :factors.NUM_COEFFS]
         return np.rint(self.run(self._image, {self._coeff: rows}, batch)).astype(np.uint8)
@@ -144,12 +146,13 @@ class PhotoSource(_Drawn):
         super().__init__(world, resolution, threads)
         self._photographer = world.photographer(resolution)
 
-    def pictures(self, coeffs, rate=1.0, seed=None, batch=8):
+    def pictures(self, coeffs: np.ndarray, rate: float = 1.0, seed: Optional[Sequence[int]] = None,
+                 batch: int = 8) -> np.ndarray:
         """As GeneratorSource.pictures; there is no truncation. seed: two integers for the camera's noise; None: none.
         """
         return self._photographer.pictures(np.asarray(coeffs, np.float32), seed, batch)
 
-    def close(self):
+    def close(self) -> None:
         """Free the sessions."""
         self._photographer.close()
         super().close()

@@ -8,6 +8,7 @@ import shutil
 import sys
 import zipfile
 import zlib
+from typing import Any, Callable, Dict
 
 import numpy as np
 from tqdm import tqdm
@@ -22,7 +23,7 @@ _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.er
 class Store:
     """Arrays below `folder`, which is made. UserError when it cannot be."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: str) -> None:
         self.folder = os.path.abspath(folder)
         try:
             os.makedirs(self.folder, exist_ok=True)
@@ -31,7 +32,9 @@ class Store:
                             'another --cache')
         self._passing = []
 
-    def collect(self, name, facts, total, block, compute, passing=False, unit='img', scale=1):
+    def collect(self, name: str, facts: Any, total: int, block: int,
+                compute: Callable[[int, int], Dict[str, np.ndarray]], passing: bool = False,
+                unit: str = 'img', scale: int = 1) -> Dict[str, np.ndarray]:
         """{array name: [total, ...]}, read, or made by `compute(start, count)` -> {array name: [count, ...]}.
 
         facts: JSON values that decide the arrays. block: rows computed and saved together. passing: `discard` removes
@@ -67,7 +70,7 @@ class Store:
                 pieces.append(piece)
         return pieces
 
-    def discard(self):
+    def discard(self) -> None:
         """Remove what was collected in passing: it is large and only useful while a run may be interrupted."""
         for path in self._passing:
             if os.path.exists(path):

@@ -92,6 +92,14 @@ def test_names_beyond_the_scopes_are_ignored(tf_session, prefix):
     checkpoints.restore(prefix, {'step': tf.get_variable('x', [], tf.int32)}, scopes=['st'])
 
 
+def test_names_in_a_checkpoint_cannot_forge_a_line(tf_session, tmp_path):
+    path = str(tmp_path / 'x.ckpt')
+    checkpoints.save(path, {'a/\n\x1b[2Jerror: forged': np.zeros(1), 'a/' + 'x' * 10 ** 5: np.zeros(1)})
+    with pytest.raises(UserError, match='not expected') as caught:
+        checkpoints.restore(path, {}, scopes=['a'])
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 600
+
+
 def test_read_of_an_unknown_name(prefix):
     with pytest.raises(UserError, match="lacks 'nothing/like/it'"):
         checkpoints.read(prefix, ['nothing/like/it'])

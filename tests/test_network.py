@@ -63,6 +63,15 @@ def test_unknown_function(tf_session, func_name):
         Network.from_state(NetworkState(name='net', build_func_name=func_name))
 
 
+@pytest.mark.parametrize('name', ['a\n\x1b[2Jerror: forged', 'x' * 10 ** 6])
+def test_names_of_options_from_a_file_cannot_forge_a_line(net, name):
+    state = net.state()
+    state.static_kwargs[name] = 1
+    with pytest.raises(UserError, match='unknown option') as caught:
+        Network.from_state(state)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 300
+
+
 def test_module_of_a_function_may_be_named(tf_session):
     assert Network('net', f'{__name__}.tiny').build_func_name == 'tiny'
 

@@ -8,7 +8,7 @@ from typing import List, Tuple
 import numpy as np
 from tqdm import tqdm
 
-from dnnlib.util import UserError, atomic_path, one_line
+from dnnlib.util import UserError, one_line, write_atomic
 from renderer import coefficient_files, factors
 
 
@@ -63,8 +63,8 @@ def report_skipped(skipped: List[Tuple[str, str]], path: str) -> None:
         if os.path.exists(path):
             os.remove(path)
         return
-    with atomic_path(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
-        file.writelines(one_line(name) + f'\t{reason}\n' for name, reason in skipped)
+    lines = [one_line(name) + f'\t{reason}\n' for name, reason in skipped]
+    write_atomic(path, ''.join(lines).encode())
     first = '; '.join(f'{one_line(name)}: {reason}' for name, reason in skipped[:3])
     first += '; ...' if len(skipped) > 3 else ''
     files = 'file' if len(skipped) == 1 else 'files'

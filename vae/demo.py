@@ -12,6 +12,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import dnnlib  # noqa: F401       first, so that Ctrl-C during the imports leaves no traceback
 
 # isort: split
+from typing import List, Optional
+
 import numpy as np
 from tqdm import tqdm
 
@@ -46,7 +48,7 @@ Ctrl-C finishes the epoch, saves and leaves; the same command goes on from there
 # Options
 
 
-def parse_options(arguments=None):
+def parse_options(arguments: Optional[List[str]] = None) -> EasyDict:
     """Command line -> EasyDict; argparse leaves with code 2 on a wrong one."""
     parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -148,7 +150,7 @@ class Log:
                 summary = [self._tf.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
                 self._writer.add_summary(self._tf.Summary(value=summary), first_step + i)
 
-    def close(self):
+    def close(self) -> None:
         """Write what TensorBoard still waits for."""
         self._writer.close()
 
@@ -315,7 +317,7 @@ def _pass_on_world(source, target):
         label.write(target, name)
 
 
-def main():
+def main() -> int:
     """Options -> trained weights; exit code 128 + n when signal n stopped it, 130 for Ctrl-C."""
     options = parse_options()
     os.environ['CUDA_VISIBLE_DEVICES'] = options.gpu

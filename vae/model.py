@@ -10,6 +10,7 @@ epoch: vae/demo.py puts its result there), else the one with the highest number 
 import os
 import re
 from collections import OrderedDict
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -31,13 +32,13 @@ HALF_LOG_2PI = 0.91893
 # Variables
 
 
-def decoder_shapes(name, width=None):
+def decoder_shapes(name: str, width: Optional[int] = None) -> 'OrderedDict[str, List[int]]':
     """{variable name: shape} of factor `name`'s decoder, without loggamma_x. width: of hidden layers, else released."""
     return _mlp_shapes(f'{name}/stage1/decoder', num_latents(name), width or BY_NAME[name].width,
                        OrderedDict(x_hat=num_coeffs(name)))
 
 
-def encoder_shapes(name, width=None):
+def encoder_shapes(name: str, width: Optional[int] = None) -> 'OrderedDict[str, List[int]]':
     """{variable name: shape} of factor `name`'s encoder; `dense` gives the mean, `dense_1` the log sigma."""
     heads = OrderedDict([('dense', num_latents(name)), ('dense_1', num_latents(name))])
     return _mlp_shapes(f'{name}/stage1/encoder', num_coeffs(name), width or BY_NAME[name].width, heads)
@@ -53,7 +54,7 @@ def _mlp_shapes(scope, inputs, width, heads):
     return shapes
 
 
-def model_shapes(name, width=None):
+def model_shapes(name: str, width: Optional[int] = None) -> 'OrderedDict[str, List[int]]':
     """{variable name: shape} of all 19 variables of factor `name`."""
     shapes = encoder_shapes(name, width)
     shapes.update(decoder_shapes(name, width))
@@ -61,7 +62,8 @@ def model_shapes(name, width=None):
     return shapes
 
 
-def create_variables(shapes, trainable=True, seed=None, use_resource=None):
+def create_variables(shapes: Dict[str, List[int]], trainable: bool = True, seed: Optional[int] = None,
+                     use_resource: Optional[bool] = None) -> 'OrderedDict[str, Any]':
     """{name: variable}: Glorot-uniform kernels, zeros elsewhere. Names count from the root of the graph.
 
     A name that the graph has already gives the same variable again.
@@ -90,7 +92,7 @@ def _hidden(x, weights, scope):
     return x
 
 
-def encoder(x, name, weights):
+def encoder(x: tf.Tensor, name: str, weights: Dict[str, Any]) -> Tuple[tf.Tensor, tf.Tensor]:
     """Coefficients [N, coeffs] of factor `name` -> (mean, log sigma), each [N, latents], float32.
 
     weights: {variable name: variable or tensor}, as from `create_variables`.
@@ -100,31 +102,32 @@ def encoder(x, name, weights):
     return _dense(x, weights, f'{scope}/dense'), _dense(x, weights, f'{scope}/dense_1')
 
 
-def decoder(z, name, weights):
+def decoder(z: tf.Tensor, name: str, weights: Dict[str, Any]) -> tf.Tensor:
     """Latents [N, latents] of factor `name` -> coefficients x_hat [N, coeffs], float32, in the .mat files' units."""
     scope = f'{name}/stage1/decoder'
     return _dense(_hidden(z, weights, scope), weights, f'{scope}/x_hat')
 
 
-def kl_loss(mean, log_sigma):
+def kl_loss(mean: tf.Tensor, log_sigma: tf.Tensor) -> tf.Tensor:
     """Kullback-Leibler divergence to N(0, 1), summed over latents and averaged over the batch; a scalar."""
     per_latent = tf.square(mean) + tf.exp(2 * log_sigma) - 2 * log_sigma - 1
     return tf.reduce_mean(tf.reduce_sum(per_latent, axis=1)) / 2
 
 
-def gaussian_loss(x, x_hat, log_gamma):
+def gaussian_loss(x: tf.Tensor, x_hat: tf.Tensor, log_gamma: tf.Tensor) -> tf.Tensor:
     """-log N(x; x_hat, gamma^2), summed over coefficients and averaged over the batch; log_gamma: scalar."""
     squares = tf.square(x - x_hat) * (tf.exp(-2 * log_gamma) / 2)
     return tf.reduce_mean(tf.reduce_sum(squares + log_gamma + HALF_LOG_2PI, axis=1))
 
 
-def cross_entropy_loss(x, x_hat):
+def cross_entropy_loss(x: tf.Tensor, x_hat: tf.Tensor) -> tf.Tensor:
     """Cross-entropy of coefficients in [0, 1], summed over coefficients and averaged over the batch."""
     per_coeff = x * tf.log(tf.maximum(x_hat, 1e-8)) + (1 - x) * tf.log(tf.maximum(1 - x_hat, 1e-8))
     return -tf.reduce_mean(tf.reduce_sum(per_coeff, axis=1))
 
 
-def losses(x, noise, name, weights, cross_entropy=False):
+def losses(x: tf.Tensor, noise: tf.Tensor, name: str, weights: Dict[str, Any],
+           cross_entropy: bool = False) -> Tuple[tf.Tensor, tf.Tensor]:
     """(KL, generation loss), scalars, of a batch x [N, coeffs] with N(0, 1) noise [N, latents]."""
     mean, log_sigma = encoder(x, name, weights)
     x_hat = decoder(mean + noise * tf.exp(log_sigma), name, weights)
@@ -136,7 +139,7 @@ def losses(x, noise, name, weights, cross_entropy=False):
 # Checkpoints
 
 
-def epochs_in(folder):
+def epochs_in(folder: str) -> List[int]:
     """Numbers N of the complete checkpoints stage1_epoch_N.ckpt in a folder, ascending; [] where there is none."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     found = [re.match(r'stage1_epoch_(\d+)\.ckpt\.index$', name) for name in names]
@@ -144,7 +147,7 @@ def epochs_in(folder):
     return [epoch for epoch in epochs if checkpoints.exists(os.path.join(folder, CHECKPOINT.format(epoch)))]
 
 
-def find_checkpoint(name, weights=None):
+def find_checkpoint(name: str, weights: Optional[str] = None) -> str:
     """Path (without .index) of factor `name`'s checkpoint below the folder `weights`, default config.VAE_WEIGHTS_DIR.
 
     The rule stands at the top of this file. UserError when there is none.
@@ -170,7 +173,7 @@ def _checkpoint_in(folder):
     return os.path.join(trained, CHECKPOINT.format(epochs[-1])) if epochs else None
 
 
-def world_of(weights):
+def world_of(weights: str) -> Optional[str]:
     """Name of the world that the VAEs in a folder are of; None when they do not say.
 
     They say it by a world.json beside the checkpoints, or in the folder itself. UserError: they are of several worlds.
@@ -180,13 +183,13 @@ def world_of(weights):
     return one_world({f'VAEs in {folder}': label.read(folder) for folder in folders})
 
 
-def stored_width(prefix, name):
+def stored_width(prefix: str, name: str) -> int:
     """Width of the hidden layers in a checkpoint of factor `name`: the released one's, or a smaller decoder's."""
     shape = checkpoints.read_names(prefix).get(f'{name}/stage1/decoder/fc0/kernel', [])
     return shape[1] if len(shape) == 2 else BY_NAME[name].width
 
 
-def export_decoder(source, target, name):
+def export_decoder(source: str, target: str, name: str) -> None:
     """Copy what sampling needs of checkpoint `source` (about a sixth: no encoder, no Adam) to checkpoint `target`."""
     checkpoints.copy(source, target, decoder_shapes(name))
 
@@ -203,7 +206,7 @@ class Decoders:
     UserError when weights are missing (one message for all factors) or damaged.
     """
 
-    def __init__(self, weights=None):
+    def __init__(self, weights: Optional[str] = None) -> None:
         self.paths = _find_all(weights)
         shapes = OrderedDict()
         for name, path in self.paths.items():
@@ -211,22 +214,22 @@ class Decoders:
         self.variables = create_variables(shapes, trainable=False)
         self._run_ends = None
 
-    def restore(self):
+    def restore(self) -> None:
         """Read the weights into the variables, in the default session."""
         for name, path in self.paths.items():
             scope = f'{name}/stage1/decoder/'
             checkpoints.restore(path, {n: v for n, v in self.variables.items() if n.startswith(scope)})
 
-    def coefficients(self, name, z):
+    def coefficients(self, name: str, z: tf.Tensor) -> tf.Tensor:
         """Latents [N, latents] of one factor -> its coefficients [N, coeffs]; no gradient flows back."""
         return tf.stop_gradient(decoder(z, name, self.variables))
 
-    def lambda_from_latents(self, z):
+    def lambda_from_latents(self, z: tf.Tensor) -> tf.Tensor:
         """z [N, 179], order id, exp, gamma, rot -> lambda [N, 254], order id, exp, rot, gamma; float32 tensors."""
         parts = [self.coefficients(factor.name, z[:, factor.latents]) for factor in BY_COEFFS]
         return tf.concat(parts, axis=1)
 
-    def run(self, z):
+    def run(self, z: np.ndarray) -> np.ndarray:
         """`lambda_from_latents` on an array, in the default session: z [N, 179] -> float32 [N, 254]."""
         z = _checked_latents(z)
         if self._run_ends is None:
@@ -259,7 +262,7 @@ def _checked_latents(z):
     return z
 
 
-def decode_latents(z, weights=None):
+def decode_latents(z: np.ndarray, weights: Optional[str] = None) -> np.ndarray:
     """Latents z [N, 179] -> lambda [N, 254], float32 arrays; builds, runs and drops a graph of its own.
 
     weights: folder of the factors' folders, default config.VAE_WEIGHTS_DIR. For more than a few calls use `Decoders`.

@@ -5,6 +5,7 @@ never interrupted.
 """
 
 from collections import OrderedDict
+from typing import Dict, Iterator, Optional
 
 import numpy as np
 
@@ -20,7 +21,7 @@ KL_START = 0.02         # first weight of the KL divergence, in a warm-up
 TERMS = ('kl_loss', 'gen_loss', 'loss', 'gamma')
 
 
-def kl_weight(epoch, warmup):
+def kl_weight(epoch: int, warmup: int) -> float:
     """Weight of the KL divergence in `epoch`: from KL_START up to 1 in the course of `warmup` epochs, geometrically.
 
     Where most coefficients hardly vary (the synthetic world), full weight from the start teaches the decoder to ignore
@@ -30,7 +31,7 @@ def kl_weight(epoch, warmup):
     return KL_START ** (1 - epoch / warmup) if epoch < warmup else 1.0
 
 
-def holds_gamma(epoch, warmup):
+def holds_gamma(epoch: int, warmup: int) -> bool:
     """Whether the decoder keeps its first gamma in `epoch`: until the latents have settled at full KL weight.
 
     A gamma that shrinks at once makes the KL divergence, whatever its weight, too small a part of the loss to order
@@ -47,7 +48,8 @@ class Trainer:
     that the decoder gives the coefficients.
     """
 
-    def __init__(self, name, data, batch_size=64, seed=0, width=None, cross_entropy=False, start_gamma=1.0):
+    def __init__(self, name: str, data: np.ndarray, batch_size: int = 64, seed: int = 0,
+                 width: Optional[int] = None, cross_entropy: bool = False, start_gamma: float = 1.0) -> None:
         self.name, self.seed, self.cross_entropy = name, seed, cross_entropy
         self.num_samples = len(data)
         self.batch_size = min(batch_size, len(data))
@@ -144,16 +146,17 @@ class Trainer:
         self._decoded = model.decoder(self._z, self.name, self.weights)
 
     @property
-    def global_step(self):
+    def global_step(self) -> int:
         """Steps taken so far, an int."""
         return int(tfutil.run(self.state[f'{self.name}/global_step']))
 
-    def epoch_rows(self, epoch):
+    def epoch_rows(self, epoch: int) -> np.ndarray:
         """int32 [steps_per_epoch, batch_size]: rows of the data in `epoch`; the last batch is filled from the first."""
         order = np.random.RandomState([self.seed, epoch]).permutation(self.num_samples)
         return np.resize(order, [self.steps_per_epoch, self.batch_size]).astype(np.int32)
 
-    def train_epoch(self, epoch, rate, kl_weight=1.0, hold_gamma=False):
+    def train_epoch(self, epoch: int, rate: float, kl_weight: float = 1.0,
+                    hold_gamma: bool = False) -> Iterator[np.ndarray]:
         """Generator: train on all samples once, at learning rate `rate`; yields TERMS of each block, [steps, 4].
 
         kl_weight: of the KL divergence in what is minimised; TERMS are the paper's, whatever it is. hold_gamma: leave
@@ -166,7 +169,7 @@ class Trainer:
                                    self._kl_weight: kl_weight, self._gamma_learns: float(not hold_gamma)})
             yield terms
 
-    def evaluate(self, x, centre):
+    def evaluate(self, x: np.ndarray, centre: np.ndarray) -> Dict[str, Optional[float]]:
         """How well samples x [n, coeffs] are reconstructed from the mean of their latents.
 
         centre: [coeffs], the mean against which variance is explained. Returns a dict: rms (of x_hat - x, in the
@@ -190,10 +193,10 @@ class Trainer:
         sampled = tfutil.run(self._decoded, {self._z: z})
         return float(np.sqrt(sampled.var(axis=0, dtype=np.float64).sum() / x.var(axis=0, dtype=np.float64).sum()))
 
-    def save(self, prefix):
+    def save(self, prefix: str) -> None:
         """Write all 60 variables as the checkpoint `prefix`, which the released software can restore too."""
         checkpoints.save(prefix, self.state)
 
-    def restore(self, prefix):
+    def restore(self, prefix: str) -> None:
         """Go on from the checkpoint `prefix`; UserError when it is another factor's or width's."""
         checkpoints.restore(prefix, self.state)

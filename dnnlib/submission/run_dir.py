@@ -10,7 +10,7 @@ import traceback
 from typing import Any, Dict, List, Optional, TextIO
 
 from dnnlib.json_files import write_json
-from dnnlib.util import UserError, atomic_path
+from dnnlib.util import UserError, write_atomic
 
 
 def leading_number(name: str) -> Optional[int]:
@@ -101,9 +101,7 @@ class RunContext:
 
     def write(self, name: str, text: str) -> None:
         """Write a text file of this run, complete or not at all."""
-        with atomic_path(self.path(name)) as temporary:
-            with open(temporary, 'w', encoding='utf-8') as file:
-                file.write(text)
+        write_atomic(self.path(name), text.encode('utf-8', 'surrogateescape'))
 
     def should_stop(self) -> bool:
         """Whether the user put a file abort.txt into the run directory."""

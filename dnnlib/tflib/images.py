@@ -4,7 +4,7 @@ A name says what it wants: `_nchw` / `_nhwc` layout, `255` the range [0, 255], o
 Everything is differentiable; resizes have no second derivative in TensorFlow 1.15.
 """
 
-from typing import Any, Tuple
+from typing import Sequence, Tuple, Union
 
 import numpy as np
 
@@ -13,32 +13,32 @@ from dnnlib.tflib.compat import tf
 # Ranges, channel orders, layouts.
 
 
-def to_255(x: Any) -> Any:
+def to_255(x: tf.Tensor) -> tf.Tensor:
     """[-1, 1] -> [0, 255], not clipped."""
     return (x + 1.0) * 127.5
 
 
-def from_255(x: Any) -> Any:
+def from_255(x: tf.Tensor) -> tf.Tensor:
     """[0, 255] -> [-1, 1], not clipped."""
     return x / 127.5 - 1.0
 
 
-def clip_255(x: Any) -> Any:
+def clip_255(x: tf.Tensor) -> tf.Tensor:
     """Clip to [0, 255]. The gradient is 1 inside and at the bounds themselves (black stays trainable), 0 outside."""
     return tf.clip_by_value(x, 0.0, 255.0)
 
 
-def swap_rgb_bgr(x_nhwc: Any) -> Any:
+def swap_rgb_bgr(x_nhwc: tf.Tensor) -> tf.Tensor:
     """RGB <-> BGR: the last axis reversed."""
     return tf.reverse(x_nhwc, [-1])
 
 
-def nchw_to_nhwc(x: Any) -> Any:
+def nchw_to_nhwc(x: tf.Tensor) -> tf.Tensor:
     """[N, C, H, W] -> [N, H, W, C]."""
     return tf.transpose(x, [0, 2, 3, 1])
 
 
-def nhwc_to_nchw(x: Any) -> Any:
+def nhwc_to_nchw(x: tf.Tensor) -> tf.Tensor:
     """[N, H, W, C] -> [N, C, H, W]."""
     return tf.transpose(x, [0, 3, 1, 2])
 
@@ -46,7 +46,7 @@ def nhwc_to_nchw(x: Any) -> Any:
 # Resizing.
 
 
-def resize(x_nhwc: Any, height: int, width: int, align_corners: bool = False) -> Any:
+def resize(x_nhwc: tf.Tensor, height: int, width: int, align_corners: bool = False) -> tf.Tensor:
     """TensorFlow 1's bilinear resize of [N, H, W, C]: no half-pixel centres, no antialiasing.
 
     Without align_corners output pixel i is read at i * size_in / size_out (top-left corners meet); with it at
@@ -57,7 +57,7 @@ def resize(x_nhwc: Any, height: int, width: int, align_corners: bool = False) ->
     return tf.image.resize_bilinear(x_nhwc, [height, width], align_corners=align_corners)
 
 
-def shrink(x_nhwc: Any, height: int, width: int) -> Any:
+def shrink(x_nhwc: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """[N, H, W, C] made smaller, by the mean over the area of each new pixel: antialiased, nothing moves."""
     channels = x_nhwc.shape.as_list()[3]
     rows, columns = [known or tf.shape(x_nhwc)[1 + axis] for axis, known in enumerate(x_nhwc.shape.as_list()[1:3])]
@@ -67,7 +67,7 @@ def shrink(x_nhwc: Any, height: int, width: int) -> Any:
     return tf.transpose(tf.reshape(x, [-1, width, height, channels]), [0, 2, 1, 3])
 
 
-def _area_weights(size_in: Any, size_out: int) -> Any:
+def _area_weights(size_in: Union[int, tf.Tensor], size_out: int) -> tf.Tensor:
     """[size_out, size_in]: how much of each new pixel each old one makes; rows sum to 1. size_in: int or tensor."""
     scale = tf.cast(size_in, tf.float32) / size_out
     edges, places = tf.range(size_out + 1, dtype=tf.float32) * scale, tf.cast(tf.range(size_in), tf.float32)
@@ -75,7 +75,7 @@ def _area_weights(size_in: Any, size_out: int) -> Any:
     return tf.maximum(overlap, 0.0) / scale
 
 
-def fade_and_upscale(x_nchw: Any, lod: Any) -> Any:
+def fade_and_upscale(x_nchw: tf.Tensor, lod: Union[float, tf.Tensor]) -> tf.Tensor:
     """Show [N, C, H, W] as the progressively growing networks see it at level of detail `lod` (number or scalar).
 
     The image is lerped with its own 2x2 means by the fraction of lod, then upscaled by nearest neighbour by
@@ -98,13 +98,13 @@ def fade_and_upscale(x_nchw: Any, lod: Any) -> Any:
     return x
 
 
-def static_size(x: Any, axis: int) -> Any:
+def static_size(x: tf.Tensor, axis: int) -> Union[int, tf.Tensor]:
     """Size of `x` along an axis: an int where the graph knows it, else a tensor."""
     size = x.shape.as_list()[axis]
     return tf.shape(x)[axis] if size is None else size
 
 
-def mirror_at_random(x_nchw: Any, seed: Any) -> Any:
+def mirror_at_random(x_nchw: tf.Tensor, seed: Union[Sequence[int], tf.Tensor]) -> tf.Tensor:
     """Each image of [N, C, H, W] mirrored left to right with probability 1/2; seed: two integers that decide it."""
     chosen = tf.random.stateless_uniform([static_size(x_nchw, 0)], seed) < 0.5
     return tf.where(chosen, tf.reverse(x_nchw, [3]), x_nchw)
@@ -113,7 +113,7 @@ def mirror_at_random(x_nchw: Any, seed: Any) -> Any:
 # Warps.
 
 
-def warp_by_flow(x_nhwc: Any, flow: Any) -> Any:
+def warp_by_flow(x_nhwc: tf.Tensor, flow: tf.Tensor) -> tf.Tensor:
     """Read [N, H, W, C] along a flow: output(row, column) = x(row + flow[..., 0], column + flow[..., 1]).
 
     flow: [N, H, W, 2], pixels. Bilinear; a query beyond the border reads the border. The gradient with respect to a
@@ -133,7 +133,7 @@ def warp_by_flow(x_nhwc: Any, flow: Any) -> Any:
     return _lerp(top, bottom, down)
 
 
-def sample(x_nhwc: Any, columns: Any, rows: Any) -> Any:
+def sample(x_nhwc: tf.Tensor, columns: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     """Read [N, H, W, C] at points; pixel centres lie at whole numbers, everything outside the image is 0.
 
     columns, rows: [N, h, w] (or any common shape behind N), pixels. Bilinear, so values fade out over the last pixel
@@ -152,25 +152,25 @@ def sample(x_nhwc: Any, columns: Any, rows: Any) -> Any:
     return result
 
 
-def _sizes(x_nhwc: Any) -> Tuple[Any, int, int, int]:
+def _sizes(x_nhwc: tf.Tensor) -> Tuple[Union[int, tf.Tensor], int, int, int]:
     """(batch, height, width, channels); the batch is a tensor where its size is not known."""
     batch, height, width, channels = x_nhwc.shape.as_list()
     return (tf.shape(x_nhwc)[0] if batch is None else batch), height, width, channels
 
 
-def _lerp(a: Any, b: Any, t: Any) -> Any:
+def _lerp(a: tf.Tensor, b: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
     """a + (b - a) * t, with t broadcast over the channels."""
     return a + (b - a) * t[..., None]
 
 
-def _clamped(query: Any, size: int) -> Tuple[Any, Any]:
+def _clamped(query: tf.Tensor, size: int) -> Tuple[tf.Tensor, tf.Tensor]:
     """(index of the pixel before a query, int32; the fraction towards the next), both held inside 0 .. size-1."""
     before = tf.clip_by_value(tf.floor(query), 0.0, size - 2.0)
     fraction = tf.minimum(tf.maximum(0.0, query - before), 1.0)
     return tf.cast(before, tf.int32), fraction
 
 
-def _zero_outside(query: Any, size: int) -> Tuple[Tuple[Any, Any], Tuple[Any, Any]]:
+def _zero_outside(query: tf.Tensor, size: int) -> Tuple[Tuple[tf.Tensor, tf.Tensor], Tuple[tf.Tensor, tf.Tensor]]:
     """The two taps (index, weight) of a query along one axis; a tap outside the image has weight 0."""
     query = tf.clip_by_value(query, -2.0, size + 1.0)       # far queries must not overflow the integers
     before = tf.floor(query)
@@ -193,7 +193,7 @@ def gaussian_taps(size: int, sigma: float) -> np.ndarray:
     return taps / taps.sum()
 
 
-def gaussian_blur(x_nhwc: Any, size: int = 5, sigma: float = 2.0) -> Any:
+def gaussian_blur(x_nhwc: tf.Tensor, size: int = 5, sigma: float = 2.0) -> tf.Tensor:
     """Blur [N, H, W, C] by a size x size Gaussian; outside counts as 0, so borders darken. sigma: pixels."""
     channels = x_nhwc.shape.as_list()[3]
     taps = np.tile(gaussian_taps(size, sigma).astype(np.float32)[:, None, None], [1, channels, 1])

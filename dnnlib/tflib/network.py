@@ -232,7 +232,8 @@ class Network:
         before and after the network. The graph is built once for each set of arguments.
         """
         given = [np.asarray(x) for x in arrays if x is not None]
-        if len(arrays) != self.num_inputs or not given or len({len(x) for x in given}) != 1 or not len(given[0]):
+        lengths = {len(x) for x in given}
+        if len(arrays) != self.num_inputs or len(lengths) != 1 or 0 in lengths:
             shapes = [None if x is None else np.shape(x) for x in arrays]
             raise ValueError(f'network {self.name!r} runs on {self.num_inputs} arrays ({", ".join(self.input_names)}) '
                              f'of one length >= 1, not all of them None; got shapes {shapes}')
@@ -240,18 +241,21 @@ class Network:
         if key not in self._run_cache:
             self._run_cache[key] = self._run_graph(arrays, input_transform, output_transform, dynamic_kwargs)
         graph, total = self._run_cache[key], len(given[0])
-        step = minibatch_size or total
-        parts = [tfutil.run(graph.outputs, {p: x[i:i + step] for p, x in zip(graph.inputs, given)})
-                 for i in range(0, total, step)]
-        outputs = [np.concatenate(part, axis=0) if len(part) > 1 else part[0] for part in zip(*parts)]
+        batch = minibatch_size or total
+        parts = []
+        for start in range(0, total, batch):
+            feed = {tensor: x[start:start + batch] for tensor, x in zip(graph.inputs, given)}
+            parts.append(tfutil.run(graph.outputs, feed))
+        outputs = [np.concatenate(output) for output in zip(*parts)] if len(parts) > 1 else parts[0]
         return outputs if return_as_list or len(outputs) > 1 else outputs[0]
 
     def _run_graph(self, arrays: Any, input_transform: Any, output_transform: Any, dynamic_kwargs: Any) -> _RunGraph:
         with tf.control_dependencies(None), tf.name_scope(f'{self.name.replace(" ", "_")}_run'):
-            shapes = [[None] + list(np.shape(x)[1:]) if input_transform else shape
-                      for x, shape in zip(arrays, self.input_shapes)]
-            placeholders = [None if x is None else tf.placeholder(tf.float32, shape)
-                            for x, shape in zip(arrays, shapes)]
+            placeholders: List[Any] = []
+            for x, shape in zip(arrays, self.input_shapes):
+                if input_transform:
+                    shape = [None] + list(np.shape(x)[1:])
+                placeholders.append(None if x is None else tf.placeholder(tf.float32, shape))
             inputs = self._transform(placeholders, input_transform)
             outputs = self.get_output_for(*inputs, return_as_list=True, **dynamic_kwargs)
             outputs = self._transform(outputs, output_transform)
