@@ -144,8 +144,8 @@ def write_atomic(path: str, data: bytes) -> None:
 
     Missing parent folders are made. Raises UserError when the place cannot be written.
     """
-    folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, f'.tmp-{os.getpid()}-{threading.get_ident()}-{name}')
+    folder = os.path.dirname(os.path.abspath(path))
+    temporary = os.path.join(folder, f'.tmp-{os.getpid()}-{threading.get_ident()}')     # a name may have 255 bytes
     try:
         if not os.path.isdir(folder):
             os.makedirs(folder, exist_ok=True)
