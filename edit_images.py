@@ -68,9 +68,9 @@ def _add_search_options(group):
 def find_photos(folder):
     """{name: (picture, coefficient file)} in a folder that preprocess_data.py made, sorted. UserError: there are none.
     """
-    from preprocess import photos, pipeline
-    names = [os.path.splitext(name) for name in photos.list_photos(os.path.join(folder, 'img'))]
-    found = {name: (pipeline.image_path(folder, name), pipeline.coeff_path(folder, name))
+    from preprocess import picture_files, plan
+    names = [os.path.splitext(name) for name in picture_files.list_pictures(os.path.join(folder, 'img'))]
+    found = {name: (plan.image_path(folder, name), plan.coeff_path(folder, name))
              for name, ending in names if ending == '.png'}
     if not found:
         raise UserError(f'--input {folder}: no .png pictures in its folder img; expected what preprocess_data.py makes')
@@ -118,14 +118,14 @@ def read_photos(args, files, faces, made_of):
 
     made_of: what embeddings depend on besides the photo.
     """
-    from preprocess import photos
+    from preprocess import picture_files
     from sampling import editing
     from sampling.faces import Face
     folder = args.embedded or os.path.join(args.input, 'embedded')
     usable, skipped = [], {}
     for name, (image, coeff) in files.items():
         try:
-            picture = editing.fit_photo(photos.read_rgb(image), faces.resolution)
+            picture = editing.fit_photo(picture_files.read_rgb(image), faces.resolution)
             tag = digest(made_of + [sha256(image), sha256(coeff)]) if os.path.isfile(coeff) else ''
             usable.append(editing.Photo(name, picture, Face.load(coeff, faces.noise_dim),
                                         os.path.join(folder, name + '.npz'), tag))

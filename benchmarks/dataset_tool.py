@@ -13,7 +13,7 @@ from PIL import Image  # noqa: E402
 
 from benchmarks import common  # noqa: E402
 from dnnlib import tfrecords  # noqa: E402
-from preprocess import dataset_writer, photos  # noqa: E402
+from preprocess import dataset_writer, picture_files  # noqa: E402
 
 
 def make_images(folder, count, resolution):
@@ -26,12 +26,12 @@ def make_images(folder, count, resolution):
 
 def time_steps(folder, rounds):
     """Rows of the table: milliseconds of one core for each step on one image."""
-    file = os.path.join(folder, photos.list_photos(folder)[0])
-    picture = photos.read_picture(file)
+    file = os.path.join(folder, picture_files.list_pictures(folder)[0])
+    picture = picture_files.read_picture(file)
     levels = dataset_writer.pyramid(picture)
     record = tfrecords.frame(tfrecords.encode_image(levels[0]))
     times = common.measure_interleaved({
-        'decode': lambda: photos.read_picture(file),
+        'decode': lambda: picture_files.read_picture(file),
         'all levels': lambda: dataset_writer.pyramid(picture),
         'records with checksums': lambda: [tfrecords.frame(tfrecords.encode_image(level)) for level in levels],
         'checksum of the finest': lambda: tfrecords.crc32c(record),
