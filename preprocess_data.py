@@ -96,9 +96,9 @@ def report(options, outcome):
     plan.write_skipped(options.save_path, outcome.skipped)
     print(f'{outcome.new} photos done, {outcome.before} were done before, {len(outcome.skipped)} skipped', flush=True)
     for photo in sorted(outcome.turned)[:20]:
-        print(one_line(f'{photo}: its EXIF data turn it; the landmarks fit it {outcome.turned[photo]}'))
+        print(one_line(f'{photo}: {outcome.turned[photo]}'))
     if len(outcome.turned) > 20:
-        print(f'... and {len(outcome.turned) - 20} more with EXIF data that turn them')
+        print(f'... and {len(outcome.turned) - 20} more turned by their EXIF data')
     if outcome.skipped:
         print(f'the reason for each skipped photo is in {os.path.join(options.save_path, plan.SKIPPED_FILE)}')
     if not options.detect and any(reason.startswith('no landmarks') for reason in outcome.skipped.values()):

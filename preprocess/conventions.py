@@ -29,33 +29,38 @@ _LEAST = 0.25
 
 
 class Reading(NamedTuple):
-    """How landmarks are to be read: orientation of the picture (EXIF's, 1: as stored), points of that view, score."""
-    orientation: int
+    """Landmarks [5, 2] in the right order, pixels of the picture as a viewer shows it; how well they fit; whether they
+    were given as pixels of the picture as it is stored.
+    """
     points: np.ndarray
     score: float
+    stored: bool
 
 
 def understand(points: np.ndarray, template: np.ndarray, size: Tuple[int, int], orientation: int = 1) -> Reading:
-    """The view of a picture in which its landmarks are those of an upright face -> Reading.
+    """What landmarks of a picture mean -> Reading.
 
-    points: [5, 2] pixels, y down; template: [5, 3]; size: (width, height) as stored; orientation: of its EXIF data.
-    UserError with the likely reason where they fit neither the stored picture nor what a viewer shows.
+    points: [5, 2] pixels, y down; template: [5, 3]; size: (width, height) of the picture as a viewer shows it;
+    orientation: how its EXIF data have it turned for that. UserError with the likely reason where they are not those of
+    an upright face, neither in the view nor, where the two differ, in the stored picture.
     """
+    choices = [(points, False)]
+    if orientation != 1:
+        choices.append((picture_files.turn_points(points, size, orientation), True))
     readings, refusals = [], []
-    for turned in sorted({1, orientation}):
+    for given, stored in choices:
         try:
-            readings.append(_read(points, template, size if turned <= 4 else size[::-1], turned))
+            readings.append(_read(given, template, size, stored))
         except UserError as error:
             refusals.append(error)
     if not readings:
-        turned = '' if orientation == 1 else (' (neither as the picture is stored, nor as its EXIF data have it shown: '
-                                              f'{picture_files.TURNS[orientation]})')
-        raise UserError(f'{refusals[-1]}{turned}')
-    # Swapped sides are likelier a mirrored view than a custom where the EXIF data speak of a mirror.
-    return max(readings, key=lambda reading: (reading.points is points, reading.score))
+        turned = '' if orientation == 1 else (', neither of the picture as it is stored nor as its EXIF data have it '
+                                              f'shown ({picture_files.TURNS[orientation]})')
+        raise UserError(f'{refusals[0]}{turned}')
+    return max(readings, key=lambda reading: reading.score)
 
 
-def _read(points, template, size, orientation):
+def _read(points, template, size, stored):
     outside = ((points < 0) | (points > size)).any()
     scores = {name: _score(points[order] * [1, -1], template) for name, order in _ORDERS.items()}
     scores.update((name, _score(points * [1, -1] @ np.array(axes), template)) for name, axes in _AXES.items())
@@ -68,7 +73,9 @@ def _read(points, template, size, orientation):
     if outside:
         raise UserError(f'landmarks outside the picture of {size[0]} x {size[1]} pixels; they must be pixels of this '
                         'picture and not of another size of it')
-    return Reading(orientation, points if best == _RIGHT else points[_ORDERS[_SWAPPED]], scores[best])
+    # Swapped sides are likelier a mirrored picture than a custom, where both readings are possible.
+    swapped = best == _SWAPPED
+    return Reading(points[_ORDERS[best]], scores[best] - swapped, stored)
 
 
 def _score(points_up: np.ndarray, template: np.ndarray) -> float:

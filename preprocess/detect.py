@@ -16,6 +16,7 @@ from dnnlib.json_files import write_json
 from dnnlib.util import UserError, one_line, run_main
 from preprocess import landmarks, picture_files, plan
 
+_ON_ITS_SIDE = (6, 8, 3)        # orientations that are tried when no face is seen upright
 _KEYS = ('left_eye', 'right_eye', 'nose', 'mouth_left', 'mouth_right')      # left in the picture comes first
 
 
@@ -46,8 +47,7 @@ def find_face(detector, picture):
 
 def find_face_in(detector, file):
     """Landmarks [5, 2] of the largest face of a picture file, pixels of it as a viewer shows it. Raises UserError."""
-    picture = picture_files.read(file)
-    shown = picture_files.rgb(picture.displayed())
+    shown = picture_files.read_rgb(file)
     try:
         return find_face(detector, shown)
     except UserError as error:
@@ -58,12 +58,9 @@ def find_face_in(detector, file):
         raise
 
 
-_ON_ITS_SIDE = (6, 8, 3)
-
-
 def _sees_a_face(detector, picture):
     try:
-        return find_face(detector, np.ascontiguousarray(picture)) is not None
+        return find_face(detector, picture) is not None
     except UserError:
         return False
 

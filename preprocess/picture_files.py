@@ -88,13 +88,11 @@ EXPECTED = f'files ending in {", ".join(EXTENSIONS)} were expected'
 # ------------------------------------------------------------------------------------------------ reading
 
 class Picture(NamedTuple):
-    """pixels: [H, W, C] uint8 as stored, C = 1 (grey) or 3 (RGB), 0-255; orientation: EXIF's 1 to 8, 1 is upright."""
+    """pixels: [H, W, C] uint8 as a viewer shows them, C = 1 (grey) or 3 (RGB), 0-255; orientation: EXIF's 1 to 8, how
+    they were turned to be shown.
+    """
     pixels: np.ndarray
     orientation: int
-
-    def displayed(self) -> np.ndarray:
-        """The pixels as a viewer shows them."""
-        return turn(self.pixels, self.orientation)
 
 
 def read(file: File) -> Picture:
@@ -107,12 +105,11 @@ def read(file: File) -> Picture:
             return Picture(pixels, 1)
         _check_png_data(data, header)
     with _Opened(data) as image:
-        stored = _orientation(image)
+        orientation = _orientation(image)
         image.load()
         pixels = _to_array(image)
-        if image.format == 'TIFF':          # Pillow turned it while loading
-            pixels = turn(pixels, _INVERSE[stored])
-        return Picture(pixels, stored)
+        turned = image.format == 'TIFF'     # by Pillow, while loading
+        return Picture(pixels if turned else turn(pixels, orientation), orientation)
 
 
 def read_with_content(path: str) -> Tuple[Picture, places.Content]:
@@ -126,8 +123,8 @@ def read_with_content(path: str) -> Tuple[Picture, places.Content]:
 
 
 def read_picture(file: File) -> np.ndarray:
-    """As `read`, the pixels as a viewer shows them: [H, W, C] uint8, C = 1 (grey) or 3 (RGB)."""
-    return read(file).displayed()
+    """As `read`, the pixels alone."""
+    return read(file).pixels
 
 
 def read_rgb(file: File) -> np.ndarray:
@@ -156,20 +153,28 @@ def channels(image: Image.Image) -> int:
 
 # ------------------------------------------------------------------------------------------------ turning
 
-_INVERSE = (0, 1, 2, 3, 4, 5, 8, 7, 6)      # of each orientation; a quarter turn right undoes one left
-TURNS = {1: 'as it is stored', 2: 'mirrored', 3: 'turned by 180 degrees', 4: 'upside down', 5: 'mirrored and turned '
-         'left', 6: 'turned right by 90 degrees', 7: 'mirrored and turned right', 8: 'turned left by 90 degrees'}
+TURNS = {1: 'as stored', 2: 'mirrored', 3: 'turned by 180 degrees', 4: 'mirrored and turned by 180 degrees',
+         5: 'mirrored and turned left by 90 degrees', 6: 'turned right by 90 degrees',
+         7: 'mirrored and turned right by 90 degrees', 8: 'turned left by 90 degrees'}
+_TRANSPOSED, _FLIPPED_X, _FLIPPED_Y = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)      # in this order
 
 
 def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Stored pixels [H, W, C] -> as a viewer shows a picture of this EXIF orientation, 1 to 8."""
-    if orientation > 4:
+    if orientation in _TRANSPOSED:
         pixels = pixels.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
+    if orientation in _FLIPPED_X:
         pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
+    if orientation in _FLIPPED_Y:
         pixels = pixels[::-1]
     return np.ascontiguousarray(pixels)
+
+
+def turn_points(points: np.ndarray, size: Tuple[int, int], orientation: int) -> np.ndarray:
+    """Points [N, 2] (x, y) of the stored pixels -> those of the view; size: (width, height) of the view."""
+    x, y = points.T[::-1] if orientation in _TRANSPOSED else points.T
+    return np.stack([size[0] - 1 - x if orientation in _FLIPPED_X else x,
+                     size[1] - 1 - y if orientation in _FLIPPED_Y else y], axis=1)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -148,15 +148,18 @@ def _prepare(job, slot):
             reading = conventions.understand(points, _worker['template'], size, picture.orientation)
         except UserError as error:
             return f'{job.landmarks}: {error}'
-        photo = picture_files.turn(picture_files.rgb(picture.pixels), reading.orientation)
         aligned, network_input = _views(_worker['slots'], slot)
-        aligned[:] = alignment.align(photo, alignment.fit(reading.points, _worker['template'], photo.shape[1::-1]))
+        placement = alignment.fit(reading.points, _worker['template'], size)
+        aligned[:] = alignment.align(picture_files.rgb(picture.pixels), placement)
         network_input[:] = alignment.recon_input(aligned)
     except UserError as error:
         return str(error)
     except (MemoryError, cv2.error):
         return 'too large for the memory'
-    turned = '' if picture.orientation == 1 else picture_files.TURNS[reading.orientation]
+    turned = ''
+    if picture.orientation != 1:
+        view = 'the picture as it is stored' if reading.stored else 'this view'
+        turned = f'{picture_files.TURNS[picture.orientation]} by its EXIF data; the landmarks are of {view}'
     return {'photo': photo_content, 'landmarks': points_content}, turned
 
 

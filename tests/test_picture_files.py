@@ -78,8 +78,12 @@ def test_exif_orientation_as_viewers_show_it(format, orientation):
     with Image.open(_file(Image.fromarray(stored), exif=exif)) as image:
         expected = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
     picture = picture_files.read(file.getvalue())
-    assert picture.orientation == orientation and np.array_equal(picture.pixels, stored)
-    assert np.array_equal(picture.displayed(), expected)
+    assert picture.orientation == orientation and np.array_equal(picture.pixels, expected)
+    assert np.array_equal(picture_files.turn(stored, orientation), expected)
+    y, x = np.mgrid[:stored.shape[0], :stored.shape[1]]
+    points = np.stack([x.ravel(), y.ravel()], axis=1)
+    turned = picture_files.turn_points(points, expected.shape[1::-1], orientation)
+    assert np.array_equal(expected[turned[:, 1], turned[:, 0]], stored.reshape(-1, 3))
     assert picture_files.shape(file.getvalue()) == (3,) + expected.shape[:2]
 
 

@@ -17,7 +17,7 @@ from dnnlib.tflib import checkpoints, tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
 from perception import networks_recon, networks_small
-from preprocess import alignment, detect, landmarks, photos, pipeline
+from preprocess import alignment, detect, landmarks, picture_files, pipeline, plan
 from renderer import face_model
 from tests import oracle_networks
 from tests.common import assert_close, shared
@@ -49,7 +49,7 @@ def _reconstruct(batch):
 
 
 def _process(folder, save_path, reconstruct=_reconstruct, batch=2):
-    jobs, outcome = pipeline.plan(str(folder), str(folder), str(save_path))
+    jobs, outcome = plan.plan(str(folder), str(folder), str(save_path))
     pipeline.process(jobs, outcome, TEMPLATE, str(save_path), reconstruct, batch=batch, workers=1)
     return outcome
 
@@ -64,7 +64,7 @@ def _add_broken_files(folder):
         landmarks.write(str(folder / (name + '.txt')), POINTS)
     reasons = {'zero.png': 'cannot be read', 'text.jpg': 'cannot be read', 'cut.png': 'cannot be read'}
     for name, text, reason in (('four', '1 2\n' * 4, '4 lines'), ('words', 'a b\n' * 5, 'no number'),
-                               ('outside', '1 2\n' * 4 + '900 2\n', 'outside the picture'),
+                               ('outside', '150 110\n190 110\n170 132\n154 155\n190 190\n', 'outside the picture'),
                                ('tiny', '9 9\n9.1 9\n9 9.1\n9 9.2\n9.1 9.2\n', 'too close')):
         _photo(folder / (name + '.png'), 7)
         (folder / (name + '.txt')).write_text(text)
@@ -89,17 +89,17 @@ def test_broken_files_lose_none_of_the_good(tmp_path):
     assert sorted(os.listdir(str(out / 'coeff'))) == ['a.mat', 'b.mat', 'c.mat', 'd.mat', 'e.mat']
     for file in ('a.png', 'b.JPG'):
         _check_result(folder, file, out)
-    pipeline.write_skipped(str(out), outcome.skipped)
+    plan.write_skipped(str(out), outcome.skipped)
     lines = (out / 'skipped.txt').read_text().splitlines()
     assert len(lines) == len(reasons) and lines == sorted(lines)
-    pipeline.write_skipped(str(out), {})
+    plan.write_skipped(str(out), {})
     assert not (out / 'skipped.txt').exists()
 
 
 def _check_result(folder, file, out):
     """The two results of a photo are what alignment gives for it."""
     name = os.path.splitext(file)[0]
-    photo = photos.read_rgb(str(folder / file))
+    photo = picture_files.read_rgb(str(folder / file))
     aligned = alignment.align(photo, alignment.fit(np.round(POINTS, 2), TEMPLATE, (200, 160)))
     coeff = scipy.io.loadmat(str(out / 'coeff' / (name + '.mat')))['coeff']
     assert coeff.shape == (1, 257) and coeff.dtype == np.float32
@@ -119,7 +119,7 @@ def test_interrupted_run_resumes(tmp_path):
             raise KeyboardInterrupt
         return _reconstruct(batch)
 
-    jobs, outcome = pipeline.plan(str(folder), str(folder), str(out))
+    jobs, outcome = plan.plan(str(folder), str(folder), str(out))
     with pytest.raises(KeyboardInterrupt):
         pipeline.process(jobs, outcome, TEMPLATE, str(out), interrupted, batch=2, workers=1)
     done = set(os.listdir(str(out / 'img')))
