@@ -8,7 +8,7 @@ import glob
 import os
 import re
 import struct
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -147,11 +147,14 @@ def _broken(path: str, number: int, what: str) -> UserError:
 
 def encode_image(image: np.ndarray) -> bytes:
     """[C, H, W] uint8 -> a serialised tf.train.Example."""
+    return _field(1, b''.join(_entries(image)))
+
+
+def _entries(image: np.ndarray) -> Tuple[bytes, bytes]:
     assert image.dtype == np.uint8 and image.ndim == 3
     shape = _field(1, b''.join(_varint(n) for n in image.shape))            # Int64List, packed
     data = _field(1, image.tobytes())                                       # BytesList
-    entries = _entry(b'shape', _field(3, shape)) + _entry(b'data', _field(1, data))
-    return _field(1, entries)
+    return _entry(b'shape', _field(3, shape)), _entry(b'data', _field(1, data))
 
 
 def _entry(key: bytes, feature: bytes) -> bytes:
@@ -176,19 +179,24 @@ def decode_image(payload: bytes) -> np.ndarray:
     try:
         features = {}
         for _, entry in _fields(_only(payload, 1)):
-            parts = dict(_fields(entry))
-            features[b''.join([parts[1]])] = parts[2]      # join: an int here is an error, not a size
-        shape = _int64_list(_only(features[b'shape'], 3))
-        data = _only(_only(features[b'data'], 1), 1)
+            features[bytes(_only(entry, 1, bytes))] = _only(entry, 2, bytes)
+        shape = _int64_list(_only(features[b'shape'], 3, bytes))
+        data = _only(_only(features[b'data'], 1, bytes), 1, bytes)
     except (KeyError, IndexError, TypeError) as error:
         raise ValueError(f'not an image record ({type(error).__name__} {error})')
-    if len(shape) != 3 or len(data) != int(np.prod(shape)) or min(shape) < 1:
-        raise ValueError(f'{len(data)} bytes do not fit the shape {shape}')
+    if len(shape) != 3 or min(shape) < 1 or len(data) != shape[0] * shape[1] * shape[2]:
+        raise ValueError(f'{len(data)} bytes do not fit the shape {shape[:4]}')
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def _only(message: Any, number: int) -> Any:
-    return dict(_fields(message))[number]
+def _only(message: Any, number: int, kind: type = bytes) -> Any:
+    """The one field of this number in a message; kind: bytes or int."""
+    found = [value for field, value in _fields(message) if field == number]
+    if len(found) != 1:
+        raise KeyError(f'field {number} comes {len(found)} times')
+    if isinstance(found[0], int) != (kind is int):
+        raise TypeError(f'field {number} is a number')
+    return found[0]
 
 
 def _fields(message: Any) -> Iterator[Tuple[int, Any]]:
@@ -208,14 +216,16 @@ def _fields(message: Any) -> Iterator[Tuple[int, Any]]:
         yield tag >> 3, value
 
 
+_LONGEST_VARINT = 10        # bytes of 64 bits
+
+
 def _read_varint(view: Any, at: int) -> Tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = view[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
+    value = 0
+    for k, byte in enumerate(view[at:at + _LONGEST_VARINT]):
+        value |= (byte & 127) << 7 * k
         if byte < 128:
-            return value, at
+            return value, at + k + 1
+    raise IndexError('a number without an end')
 
 
 def _int64_list(message: Any) -> List[int]:
@@ -233,12 +243,35 @@ def _int64_list(message: Any) -> List[int]:
 
 
 def read_images(path: str) -> Iterator[np.ndarray]:
-    """The images [C, H, W] uint8 of a file, in order, checksums verified. Raises UserError naming file and record."""
+    """The images [C, H, W] uint8 of a file, in order, checksums verified, all of one shape.
+
+    Raises UserError naming file and record.
+    """
+    shape = None
     for number, payload in enumerate(read_records(path)):
         try:
-            yield decode_image(payload)
+            image = decode_image(payload)
         except ValueError as error:
             raise _broken(path, number, f'holds no image: {error}')
+        if image.shape != (shape or image.shape):
+            raise _broken(path, number, f'holds an image of shape {list(image.shape)} among others of {list(shape)}')
+        shape = image.shape
+        yield image
+
+
+def encodings(shape: Sequence[int]) -> List[Tuple[bytes, bytes]]:
+    """[(what stands before the pixels, what stands after them)] in a serialised Example of an image of `shape`.
+
+    One for each order of its two fields. All records of a file have one shape, so that this is all there is to parse.
+    """
+    pixels = int(np.prod(shape))
+    entries = _entries(np.zeros(shape, np.uint8))
+    found = []
+    for first, last in (entries, entries[::-1]):
+        message = _field(1, first + last)
+        start = message.index(bytes(pixels)) if pixels else 0
+        found.append((message[:start], message[start + pixels:]))
+    return found
 
 
 # ------------------------------------------------------------------------------------------------ datasets
@@ -259,14 +292,15 @@ def dataset_folder(name: str) -> str:
                     'dataset_tool.py create_from_images')
 
 
-def level_path(folder: str, resolution_log2: int) -> str:
-    """File of the level with images of 2^resolution_log2 pixels; its name starts with the folder's."""
-    return os.path.join(folder, f'{os.path.basename(os.path.abspath(folder))}-r{resolution_log2:02d}.tfrecords')
+def level_path(folder: str, resolution_log2: int, name: Optional[str] = None) -> str:
+    """File of the level with images of 2^resolution_log2 pixels; its name starts with the folder's, or with `name`."""
+    name = name or os.path.basename(os.path.abspath(folder))
+    return os.path.join(folder, f'{name}-r{resolution_log2:02d}.tfrecords')
 
 
-def label_path(folder: str) -> str:
+def label_path(folder: str, name: Optional[str] = None) -> str:
     """File of a dataset's labels, a NumPy array."""
-    return os.path.join(folder, os.path.basename(os.path.abspath(folder)) + '-rxx.labels')
+    return os.path.join(folder, (name or os.path.basename(os.path.abspath(folder))) + '-rxx.labels')
 
 
 def read_levels(folder: str, resolution: Optional[int] = None) -> List[Level]:

@@ -5,19 +5,17 @@ All cores decode, shrink and frame; the order of the records is that of the imag
 
 import collections
 import contextlib
-import io
 import os
 import zipfile
 from concurrent.futures.process import BrokenProcessPool
 
 import cv2
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from dnnlib import tfrecords
-from dnnlib.util import UserError, atomic_path, listed, shown
-from preprocess import photos
+from dnnlib import places, tfrecords
+from dnnlib.util import UserError, listed, shown
+from preprocess import picture_files
 from preprocess.workers import start as start_workers
 from worlds import label
 
@@ -29,42 +27,48 @@ ORDER_SEED = 123            # of the shuffled order; fixed, so that labels made 
 # ------------------------------------------------------------------------------------------- where images come from
 
 class ImageFiles:
-    """The pictures of a folder (not of its sub-folders) or of a zip file, sorted by name. Raises UserError."""
+    """The pictures of a folder and the folders in it, or of a zip file, sorted by name. Raises UserError.
 
-    def __init__(self, path):
+    Of a folder that preprocess_data.py made, those in its img/. leave_out: a folder below whose files do not count.
+    """
+
+    def __init__(self, path, leave_out=None):
         self.path = path
         self.is_zip = os.path.isfile(path)
-        self.names, self.ignored = self._list()
+        names = self._list(leave_out)
+        self.names = [name for name in names if picture_files.is_picture(name)]
+        self.ignored = [name for name in names if not picture_files.is_picture(name)]
         if not self.names:
-            raise UserError(f'{path}: No input images found; a folder or zip file of pictures was expected')
+            raise UserError(f'{path}: No input images found; a folder or zip file of pictures was expected: '
+                            f'{picture_files.EXPECTED}')
         self._zip = None
 
-    def _list(self):
-        known = Image.registered_extensions()
+    def _list(self, leave_out):
         if self.is_zip:
             try:
                 with zipfile.ZipFile(self.path) as file:
                     names = [name for name in file.namelist() if not name.endswith('/')]
-            except (OSError, zipfile.BadZipFile) as error:
+            except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
                 raise UserError(f'{self.path}: cannot be read as a zip file ({error})')
-        elif os.path.isdir(self.path):
-            names = os.listdir(self.path)
-        else:
+            return sorted(name for name in names if not os.path.basename(name).startswith('.'))
+        if not os.path.isdir(self.path):
             raise UserError(f'{self.path}: No input images found; no such folder or zip file')
-        names = sorted(name for name in names if not os.path.basename(name).startswith('.'))
-        images = [name for name in names if os.path.splitext(name)[1].lower() in known and not self._is_folder(name)]
-        return images, sorted(set(names) - set(images))
-
-    def _is_folder(self, name):
-        return not self.is_zip and os.path.isdir(os.path.join(self.path, name))
+        if label.read(self.path) and os.path.isdir(os.path.join(self.path, 'img')):     # beside it masks may lie
+            self.path = os.path.join(self.path, 'img')
+        return picture_files.list_files(self.path, [leave_out] if leave_out else [])
 
     def _open(self, name):
+        """What picture_files reads: a path, or the content."""
         if not self.is_zip:
             return os.path.join(self.path, name)
         if self._zip is None:
             self._zip = zipfile.ZipFile(self.path)
         try:
-            return io.BytesIO(self._zip.read(name))
+            if self._zip.getinfo(name).file_size > picture_files.MAX_BYTES:
+                raise UserError(f'unpacks to more than {picture_files.MAX_BYTES >> 20} MB')
+            return self._zip.read(name)
+        except UserError:
+            raise
         except Exception as error:      # zipfile and zlib raise many types for a damaged archive
             raise UserError(f'cannot be read from the zip file ({error})')
 
@@ -78,15 +82,20 @@ class ImageFiles:
     def shape(self, index):
         """(channels, height, width) from the header; None when unreadable."""
         try:
-            with Image.open(self._open(self.names[index])) as image:
-                return photos.channels(image), image.size[1], image.size[0]
-        except Exception:               # reported when the image is read
+            return picture_files.shape(self._open(self.names[index]))
+        except UserError:               # reported when the image is read
             return None
 
-    def read(self, index, channels):
-        """Image `index` as [H, W, C] uint8; grey becomes RGB where `channels` is 3. UserError with the reason alone."""
-        picture = photos.read_picture(self._open(self.names[index]))
-        return np.repeat(picture, 3, axis=2) if channels == 3 and picture.shape[2] == 1 else picture
+    def read(self, index, shape):
+        """Image `index` as [H, W, C] uint8, `shape` (C, H, W); grey becomes RGB. UserError with the reason alone.
+
+        A picture of another size is not decoded.
+        """
+        try:
+            picture = picture_files.read(self._open(self.names[index]), shape[:0:-1]).pixels
+        except picture_files.OtherSize as error:
+            raise _misfit(error.shape, shape)
+        return np.repeat(picture, 3, axis=2) if shape[0] == 3 and picture.shape[2] == 1 else picture
 
     def __getstate__(self):
         return dict(self.__dict__, _zip=None)
@@ -136,8 +145,8 @@ class Hdf5Images:
         """(channels, height, width)."""
         return tuple(self._shape)
 
-    def read(self, index, channels):
-        """Image `index` as [H, W, C] uint8."""
+    def read(self, index, shape):
+        """Image `index` as [H, W, C] uint8; all have the same shape."""
         try:
             image = self._array()[index]
         except OSError as error:
@@ -155,50 +164,67 @@ class Hdf5Images:
 def write_dataset(folder, source, shuffle, workers, labels=None, world_name=None):
     """Write all images of `source` into the dataset `folder`, which appears complete or not at all.
 
-    shuffle: in the fixed shuffled order. labels: [len(source), size] or None. Returns ([name: reason] of images left
-    out, number written). Raises UserError.
+    An older dataset there is replaced if it was made here; a link or a mount point stays one. shuffle: in the fixed
+    shuffled order. labels: [len(source), size] or None. Returns ([name: reason] of images left out, number written).
+    Raises UserError.
     """
-    check_target(folder)
+    places.check_apart({'the pictures': source.path}, {'the dataset': folder})
+    ours = _made_before(folder)
+    places.check_fillable(folder, ours)
     shape = common_shape(source)
     order = np.arange(len(source))
     if shuffle:
         np.random.RandomState(ORDER_SEED).shuffle(order)
-    skipped, kept = [], []
-    with atomic_path(folder, directory=True) as temporary:
-        with contextlib.ExitStack() as stack:
-            levels = [stack.enter_context(open(tfrecords.level_path(temporary, log2), 'wb'))
-                      for log2 in range(shape[1].bit_length() - 1, 1, -1)]
-            for index, result in _convert(source, order, shape, workers):
-                if isinstance(result, str):
-                    skipped.append(f'{source.name(index)}: {result}')
-                    continue
-                kept.append(index)
-                for file, record in zip(levels, result):
-                    file.write(record)
+    name = os.path.basename(os.path.abspath(folder))
+    with places.filling(folder, ours) as temporary:
+        skipped, kept = _write_levels(temporary, name, source, order, shape, workers)
         if not kept:
             raise UserError(f'{source.path}: none of its {len(source)} images can be used; the first: {skipped[0]}')
-        _write_extras(temporary, labels, kept, world_name)
+        _write_extras(temporary, name, labels, kept, world_name)
     return skipped, len(kept)
 
 
-def _write_extras(folder, labels, kept, world_name):
+def _write_levels(folder, name, source, order, shape, workers):
+    """The files of all levels -> ([name: reason] of images left out, indices of the others)."""
+    skipped, kept = [], []
+    with contextlib.ExitStack() as stack:
+        levels = [stack.enter_context(open(tfrecords.level_path(folder, log2, name), 'wb'))
+                  for log2 in range(shape[1].bit_length() - 1, 1, -1)]
+        for indices, results, records in _convert(source, order, shape, workers):
+            for index, reason in zip(indices, results):
+                if reason is None:
+                    kept.append(index)
+                else:
+                    skipped.append(f'{source.name(index)}: {reason}')
+            for file, content in zip(levels, records):
+                file.write(content)
+    return skipped, kept
+
+
+def _write_extras(folder, name, labels, kept, world_name):
     if labels is not None:
-        with open(tfrecords.label_path(folder), 'wb') as file:
+        with open(tfrecords.label_path(folder, name), 'wb') as file:
             np.save(file, np.asarray(labels)[kept].astype(np.float32))
     if world_name is not None:
         label.write(folder, world_name)
+    files = {file: _size(os.path.join(folder, file)) for file in os.listdir(folder)}
+    places.Record(folder).adopt({'dataset': places.Made(files, {}, {})})
 
 
-def check_target(folder):
-    """Raise UserError when `folder` holds anything but an older dataset (which is replaced)."""
-    if not os.path.exists(folder):
-        return
-    if not os.path.isdir(folder):
-        raise UserError(f'{folder}: a file is in the place of the dataset folder; choose another name')
-    others = [name for name in sorted(os.listdir(folder))
-              if not name.endswith(('.tfrecords', '.labels')) and name != label.FILE]
-    if others:
-        raise UserError(f'{folder}: holds other things than a dataset ({others[0]}); choose a new or empty folder')
+def _size(path):
+    """What tells a file of a dataset: they are large, so its size."""
+    return f'{os.path.getsize(path)} bytes'
+
+
+def _made_before(folder):
+    """name -> bool: whether a file in the folder is as this program made it there, so that it may be replaced."""
+    known = places.Record(folder).made.get('dataset')
+    files = dict(known.files) if known else {}
+
+    def ours(name):
+        path = os.path.join(folder, name)
+        return name == places.RECORD and bool(files) or os.path.isfile(path) and files.get(name) == _size(path)
+    return ours
 
 
 def common_shape(source):
@@ -215,6 +241,8 @@ def common_shape(source):
         raise UserError(f'{source.path}: Input images must have the same width and height; most are {width}x{height}')
     if height < 4 or height & (height - 1):
         raise UserError(f'{source.path}: Input image resolution must be a power-of-two, at least 4; it is {height}')
+    if height * width > picture_files.MAX_PIXELS:
+        raise UserError(f'{source.path}: images of {width}x{height} pixels are too large for a dataset')
     channels = max(shape[0] for shape in shapes if shape[1:] == (height, width))
     if channels not in (1, 3):
         raise UserError(f'{source.path}: Input images must be stored as RGB or grayscale; not {channels} channels')
@@ -222,7 +250,7 @@ def common_shape(source):
 
 
 def _convert(source, order, shape, workers):
-    """Yield (index, records of all levels or the reason why not) in the order given, computed on all workers."""
+    """Yield (indices, None or the reason why not for each, records of each level) in the order given."""
     chunks = collections.deque(np.array_split(order, -(-len(order) // CHUNK)))
     pool = start_workers(workers, _start_worker, (source, shape))
     running = collections.deque()
@@ -233,7 +261,7 @@ def _convert(source, order, shape, workers):
                     indices = chunks.popleft().tolist()
                     running.append((indices, pool.submit(_convert_chunk, indices)))
                 indices, future = running.popleft()
-                yield from zip(indices, future.result())
+                yield (indices,) + future.result()
                 bar.update(len(indices))
     except BrokenProcessPool:
         raise UserError('a worker process died, probably for lack of memory; try fewer --workers')
@@ -251,32 +279,55 @@ def _start_worker(source, shape):
 
 
 def _convert_chunk(indices):
-    return [_convert_image(index) for index in indices]
+    """Images -> (None or the reason why not for each, framed records of each level, the finest first)."""
+    reasons, records = [], [[] for _ in range(_worker['shape'][1].bit_length() - 2)]
+    for index in indices:
+        try:
+            levels = _convert_image(index)
+        except UserError as error:
+            reasons.append(str(error))
+            continue
+        except MemoryError:
+            reasons.append('too large for the memory')
+            continue
+        reasons.append(None)
+        for content, level in zip(records, levels):
+            content.append(tfrecords.frame(tfrecords.encode_image(level)))
+    return reasons, [b''.join(content) for content in records]
 
 
 def _convert_image(index):
-    """Image -> framed records, finest level first; or the reason why it cannot be used."""
-    channels, height, width = _worker['shape']
-    try:
-        picture = _worker['source'].read(index, channels)
-    except UserError as error:
-        return str(error)
-    if picture.shape != (height, width, channels):
-        kind = {1: 'grey', 3: 'RGB'}.get(picture.shape[2], f'{picture.shape[2]} channels')
-        return (f'{picture.shape[1]}x{picture.shape[0]} {kind}, but the dataset is {width}x{height} '
-                f'{ {1: "grey", 3: "RGB"}[channels] }')
-    return [tfrecords.frame(tfrecords.encode_image(level)) for level in pyramid(picture)]
+    """Image -> its levels, see `pyramid`. Raises UserError with the reason why it cannot be used."""
+    picture = _worker['source'].read(index, _worker['shape'])
+    shape = picture.shape[2], picture.shape[0], picture.shape[1]
+    if shape != _worker['shape']:
+        raise _misfit(shape, _worker['shape'])
+    return pyramid(picture)
+
+
+def _misfit(shape, expected):
+    kind = lambda channels: {1: 'grey', 3: 'RGB'}.get(channels, f'{channels} channels')
+    return UserError(f'{shape[2]}x{shape[1]} {kind(shape[0])}, but the dataset is {expected[2]}x{expected[1]} '
+                     f'{kind(expected[0])}')
 
 
 def pyramid(picture):
     """[H, W, C] uint8 -> [C, H, W] uint8 and its halvings down to 4 x 4.
 
-    Each level is the 2 x 2 mean of the unrounded level above (exact in float32), rounded half to even.
+    Each level is the mean of 2 x 2 pixels of the unrounded level above, rounded half to even. Sums are whole numbers:
+    below 2^16 down to a sixteenth of the size.
     """
     level = np.ascontiguousarray(picture.transpose(2, 0, 1) if picture.shape[2] == 1 else np.stack(cv2.split(picture)))
-    levels, means = [level], level.astype(np.float32)
-    while means.shape[1] > 4:
-        means = means[:, 0::2] + means[:, 1::2]
-        means = (means[:, :, 0::2] + means[:, :, 1::2]) * np.float32(0.25)
-        levels.append(np.rint(means).astype(np.uint8))
+    levels, sums, bits = [level], level, 0
+    while levels[-1].shape[1] > 4:
+        bits += 2
+        sums = _sums_of_four(sums, np.uint16 if bits <= 8 else np.uint32)
+        halves_less_one = (sums >> bits & 1) + sums.dtype.type((1 << bits - 1) - 1)
+        levels.append((sums + halves_less_one >> bits).astype(np.uint8))
     return levels
+
+
+def _sums_of_four(values, kind):
+    """[C, H, W] -> [C, H / 2, W / 2] of the type `kind`."""
+    rows = np.add(values[:, 0::2], values[:, 1::2], dtype=kind)
+    return rows[:, :, 0::2] + rows[:, :, 1::2]

@@ -95,16 +95,31 @@ class Picture(NamedTuple):
     orientation: int
 
 
-def read(file: File) -> Picture:
-    """A picture file -> Picture. Raises UserError with the reason alone (the caller names the file)."""
-    data = _bytes(file)
+class OtherSize(UserError):
+    """A picture has another size than was asked for. shape: (channels, height, width)."""
+
+    def __init__(self, shape: Tuple[int, int, int]) -> None:
+        super().__init__(f'{shape[2]} x {shape[1]} pixels')
+        self.shape = shape
+
+
+def read(file: File, size: Optional[Tuple[int, int]] = None) -> Picture:
+    """A picture file -> Picture. Raises UserError with the reason alone (the caller names the file).
+
+    size: (width, height), with which alone a picture is decoded; OtherSize for the others.
+    """
+    data = content(file)
     if data[:8] == _PNG:
         header, chunks = _check_png(data)
+        if size and size != header[:2] and size != header[1::-1]:
+            raise OtherSize(shape(data))
         pixels = _by_opencv(data, header, chunks)
         if pixels is not None:
             return Picture(pixels, 1)
         _check_png_data(data, header)
     with _Opened(data) as image:
+        if size and size != image.size and size != image.size[::-1]:
+            raise OtherSize(shape(data))
         orientation = _orientation(image)
         image.load()
         pixels = _to_array(image)
@@ -187,7 +202,8 @@ def _orientation(image: Image.Image) -> int:
 
 # ------------------------------------------------------------------------------------------------ decoding
 
-def _bytes(file: File) -> bytes:
+def content(file: File) -> bytes:
+    """The bytes of a picture file. Raises UserError with the reason alone."""
     if isinstance(file, bytes):
         return file
     try:
