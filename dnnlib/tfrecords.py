@@ -4,11 +4,12 @@ A file is <folder>/<name>-rLL.tfrecords, LL = log2 of its resolution. A record h
 `data`, the uint8 values in that order; the two fields come in either order.
 """
 
+import functools
 import glob
 import os
 import re
 import struct
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -17,7 +18,10 @@ from dnnlib.util import UserError
 
 # ------------------------------------------------------------------------------------------------ CRC-32C
 # A CRC is linear: that of a message is the XOR of what each byte contributes from its place. So the CRCs of all
-# 64-byte blocks are 64 table look-ups done at once, and neighbouring blocks are merged in pairs, log2(n) times.
+# 64-byte blocks are 64 table look-ups done at once, and neighbouring blocks are merged in pairs, log2(n) times. A long
+# message is folded first. The polynomial divides x^5685 + x^1362 + x^426 + 1 (found by search), hence its 8s-th power
+# too, for s = 1, 2, 4, ...: a byte counts as much as its copies XORed onto the bytes (5685 - 1362) s, (5685 - 426) s and
+# 5685 s places later, and can go.
 
 _POLYNOMIAL = 0x82F63B78        # Castagnoli, reflected
 _BLOCK = 64
@@ -67,32 +71,63 @@ def _shift(crc: np.ndarray, count: int) -> np.ndarray:
     return tables[0][byte(0)] ^ tables[1][byte(1)] ^ tables[2][byte(2)] ^ tables[3][byte(3)]
 
 
+_FOLD = 5685
+_FOLD_TO = (5685 - 1362, 5685 - 426, 5685)      # the nearest first: so many bytes can be folded at once
+
+
+def _fold(messages: np.ndarray) -> np.ndarray:
+    """The last bytes of messages [m, n] uint8, which are changed, with the same CRC registers (started at 0)."""
+    start, scale = 0, 1
+    while 2 * _FOLD * scale < messages.shape[1]:
+        scale *= 2
+    while scale:
+        length = min(_FOLD_TO[0] * scale, messages.shape[1] - start - _FOLD * scale)
+        if length <= 0:
+            scale //= 2
+            continue
+        for place in _FOLD_TO:
+            target = messages[:, start + place * scale:start + place * scale + length]
+            np.bitwise_xor(target, messages[:, start:start + length], out=target)
+        start += length
+    return messages[:, start:]
+
+
+def crc32c_of_many(messages: np.ndarray) -> np.ndarray:
+    """CRC-32C (Castagnoli) of messages of one length, [m, n] uint8 with n >= 4 -> [m] uint32."""
+    messages = np.array(messages)                           # a copy
+    messages[:, :4] ^= 255                                  # the same as starting with register 0xFFFFFFFF
+    messages = _fold(messages)
+    blocks = -(-messages.shape[1] // _BLOCK)
+    padded = np.zeros([len(messages), blocks * _BLOCK], np.uint8)       # zeros in front, with register 0, change nothing
+    padded[:, padded.shape[1] - messages.shape[1]:] = messages
+    index = padded.reshape(len(messages), blocks, _BLOCK) + _BLOCK_OFFSETS
+    crcs = np.bitwise_xor.reduce(_BLOCK_TABLES[index], axis=2)
+    length = _BLOCK
+    while crcs.shape[1] > 1:
+        if crcs.shape[1] % 2:
+            crcs = np.concatenate([np.zeros([len(crcs), 1], np.uint32), crcs], axis=1)
+        crcs = _shift(crcs[:, 0::2], length) ^ crcs[:, 1::2]
+        length *= 2
+    return crcs[:, 0] ^ np.uint32(0xFFFFFFFF)
+
+
 def crc32c(data: bytes) -> int:
     """CRC-32C (Castagnoli) of bytes."""
-    if len(data) < _SHORT:
-        register = 0xFFFFFFFF
-        for value in data:
-            register = _BYTES[(register ^ value) & 255] ^ register >> 8
-        return register ^ 0xFFFFFFFF
-    blocks = -(-len(data) // _BLOCK)
-    padded = np.zeros(blocks * _BLOCK, np.uint8)            # zeros in front of a message with register 0 change nothing
-    start = len(padded) - len(data)
-    padded[start:] = np.frombuffer(data, np.uint8)
-    padded[start:start + 4] ^= 255                          # the same as starting with register 0xFFFFFFFF
-    index = padded.reshape(blocks, _BLOCK) + _BLOCK_OFFSETS
-    crcs = np.bitwise_xor.reduce(_BLOCK_TABLES[index], axis=1)
-    length = _BLOCK
-    while len(crcs) > 1:
-        if len(crcs) % 2:
-            crcs = np.concatenate([np.zeros(1, np.uint32), crcs])
-        crcs = _shift(crcs[0::2], length) ^ crcs[1::2]
-        length *= 2
-    return int(crcs[0]) ^ 0xFFFFFFFF
+    if len(data) >= _SHORT:
+        return int(crc32c_of_many(np.frombuffer(data, np.uint8)[None])[0])
+    register = 0xFFFFFFFF
+    for value in data:
+        register = _BYTES[(register ^ value) & 255] ^ register >> 8
+    return register ^ 0xFFFFFFFF
 
 
 def masked_crc32c(data: bytes) -> int:
     """CRC-32C turned and shifted, as TFRecord files store it."""
-    crc = crc32c(data)
+    return _masked(crc32c(data))
+
+
+def _masked(crc: Any) -> Any:
+    """crc: an int, or an array of 64 bits."""
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -242,6 +277,21 @@ def _int64_list(message: Any) -> List[int]:
     return values
 
 
+def frame_images(images: np.ndarray) -> bytes:
+    """Images [N, C, H, W] uint8 -> their records, framed, one after the other."""
+    before, after = encodings(images.shape[1:])[0]
+    pixels = images.reshape(len(images), -1)
+    length = struct.pack('<Q', len(before) + pixels.shape[1] + len(after))
+    head = length + struct.pack('<I', masked_crc32c(length)) + before
+    records = np.empty([len(images), len(head) + pixels.shape[1] + len(after) + 4], np.uint8)
+    records[:, :len(head)] = np.frombuffer(head, np.uint8)
+    records[:, len(head):len(head) + pixels.shape[1]] = pixels
+    records[:, len(head) + pixels.shape[1]:-4] = np.frombuffer(after, np.uint8)
+    crcs = _masked(crc32c_of_many(records[:, 12:-4]).astype(np.uint64))
+    records[:, -4:] = crcs.astype('<u4').view(np.uint8).reshape(-1, 4)
+    return records.tobytes()
+
+
 def read_images(path: str) -> Iterator[np.ndarray]:
     """The images [C, H, W] uint8 of a file, in order, checksums verified, all of one shape.
 
@@ -259,7 +309,8 @@ def read_images(path: str) -> Iterator[np.ndarray]:
         yield image
 
 
-def encodings(shape: Sequence[int]) -> List[Tuple[bytes, bytes]]:
+@functools.lru_cache(maxsize=None)
+def encodings(shape: Tuple[int, int, int]) -> List[Tuple[bytes, bytes]]:
     """[(what stands before the pixels, what stands after them)] in a serialised Example of an image of `shape`.
 
     One for each order of its two fields. All records of a file have one shape, so that this is all there is to parse.

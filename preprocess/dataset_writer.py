@@ -1,13 +1,15 @@
 """Images from a folder, a zip file or HDF5 -> a dataset of TFRecord files, one per resolution (StyleGAN's format).
 
-All cores decode, shrink and frame; the order of the records is that of the images. No TensorFlow.
+Threads decode, shrink, frame and write on all cores: OpenCV, zlib and NumPy work outside Python's lock. The order of the
+records is that of the images. No TensorFlow.
 """
 
 import collections
 import contextlib
 import os
+import threading
 import zipfile
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -16,7 +18,7 @@ from tqdm import tqdm
 from dnnlib import places, tfrecords
 from dnnlib.util import UserError, listed, shown
 from preprocess import picture_files
-from preprocess.workers import start as start_workers
+from preprocess.workers import keep_memory
 from worlds import label
 
 CHUNK = 16                  # images a worker does at a time
@@ -33,24 +35,22 @@ class ImageFiles:
     """
 
     def __init__(self, path, leave_out=None):
-        self.path = path
-        self.is_zip = os.path.isfile(path)
+        self.path, self._zip = path, None
         names = self._list(leave_out)
         self.names = [name for name in names if picture_files.is_picture(name)]
         self.ignored = [name for name in names if not picture_files.is_picture(name)]
         if not self.names:
             raise UserError(f'{path}: No input images found; a folder or zip file of pictures was expected: '
                             f'{picture_files.EXPECTED}')
-        self._zip = None
 
     def _list(self, leave_out):
-        if self.is_zip:
+        if os.path.isfile(self.path):
             try:
-                with zipfile.ZipFile(self.path) as file:
-                    names = [name for name in file.namelist() if not name.endswith('/')]
+                self._zip = zipfile.ZipFile(self.path)
             except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
                 raise UserError(f'{self.path}: cannot be read as a zip file ({error})')
-            return sorted(name for name in names if not os.path.basename(name).startswith('.'))
+            return sorted(name for name in self._zip.namelist()
+                          if not name.endswith('/') and not os.path.basename(name).startswith('.'))
         if not os.path.isdir(self.path):
             raise UserError(f'{self.path}: No input images found; no such folder or zip file')
         if label.read(self.path) and os.path.isdir(os.path.join(self.path, 'img')):     # beside it masks may lie
@@ -59,10 +59,8 @@ class ImageFiles:
 
     def _open(self, name):
         """What picture_files reads: a path, or the content."""
-        if not self.is_zip:
-            return os.path.join(self.path, name)
         if self._zip is None:
-            self._zip = zipfile.ZipFile(self.path)
+            return os.path.join(self.path, name)
         try:
             if self._zip.getinfo(name).file_size > picture_files.MAX_BYTES:
                 raise UserError(f'unpacks to more than {picture_files.MAX_BYTES >> 20} MB')
@@ -96,9 +94,6 @@ class ImageFiles:
         except picture_files.OtherSize as error:
             raise _misfit(error.shape, shape)
         return np.repeat(picture, 3, axis=2) if shape[0] == 3 and picture.shape[2] == 1 else picture
-
-    def __getstate__(self):
-        return dict(self.__dict__, _zip=None)
 
 
 class Hdf5Images:
@@ -155,9 +150,6 @@ class Hdf5Images:
             raise UserError(f'values of type {image.dtype}, expected uint8')
         return image.transpose(1, 2, 0)
 
-    def __getstate__(self):
-        return dict(self.__dict__, _file=None)
-
 
 # ------------------------------------------------------------------------------------------------ writing
 
@@ -186,19 +178,44 @@ def write_dataset(folder, source, shuffle, workers, labels=None, world_name=None
 
 def _write_levels(folder, name, source, order, shape, workers):
     """The files of all levels -> ([name: reason] of images left out, indices of the others)."""
-    skipped, kept = [], []
+    skipped, kept, places_kept = [], [], []
     with contextlib.ExitStack() as stack:
-        levels = [stack.enter_context(open(tfrecords.level_path(folder, log2, name), 'wb'))
+        levels = [Level(stack.enter_context(open(tfrecords.level_path(folder, log2, name), 'w+b')))
                   for log2 in range(shape[1].bit_length() - 1, 1, -1)]
-        for indices, results, records in _convert(source, order, shape, workers):
-            for index, reason in zip(indices, results):
-                if reason is None:
-                    kept.append(index)
-                else:
-                    skipped.append(f'{source.name(index)}: {reason}')
-            for file, content in zip(levels, records):
-                file.write(content)
+        for place, (index, reason) in enumerate(_convert(source, order, shape, levels, workers)):
+            if reason is None:
+                kept.append(index)
+                places_kept.append(place)
+            else:
+                skipped.append(f'{source.name(index)}: {reason}')
+        for level in levels:
+            level.close_up(places_kept)
     return skipped, kept
+
+
+class Level:
+    """A file of records of one size, which threads write into their places in any order."""
+
+    def __init__(self, file):
+        self._file, self._lock, self._size = file, threading.Lock(), 0
+
+    def write(self, place, images):
+        """Images [n, C, H, W] into the places from `place` on."""
+        records = tfrecords.frame_images(images)
+        with self._lock:
+            self._size = len(records) // len(images)
+            self._file.seek(place * self._size)
+            self._file.write(records)
+
+    def close_up(self, places_kept):
+        """Move the records of these places, ascending, to the front: the others are empty."""
+        for place, kept in enumerate(places_kept):
+            if place != kept:
+                self._file.seek(kept * self._size)
+                record = self._file.read(self._size)
+                self._file.seek(place * self._size)
+                self._file.write(record)
+        self._file.truncate(len(places_kept) * self._size)
 
 
 def _write_extras(folder, name, labels, kept, world_name):
@@ -249,59 +266,57 @@ def common_shape(source):
     return channels, height, width
 
 
-def _convert(source, order, shape, workers):
-    """Yield (indices, None or the reason why not for each, records of each level) in the order given."""
-    chunks = collections.deque(np.array_split(order, -(-len(order) // CHUNK)))
-    pool = start_workers(workers, _start_worker, (source, shape))
+def _convert(source, order, shape, levels, workers):
+    """Write all images; yield (index, None or the reason why it was left out) in the order given."""
+    chunks = [(start, order[start:start + CHUNK].tolist()) for start in range(0, len(order), CHUNK)]
     running = collections.deque()
-    try:
-        with tqdm(total=len(order), unit='image', dynamic_ncols=True) as bar:
-            while chunks or running:
-                while chunks and len(running) < 2 * workers + 1:
-                    indices = chunks.popleft().tolist()
-                    running.append((indices, pool.submit(_convert_chunk, indices)))
-                indices, future = running.popleft()
-                yield (indices,) + future.result()
-                bar.update(len(indices))
-    except BrokenProcessPool:
-        raise UserError('a worker process died, probably for lack of memory; try fewer --workers')
-    finally:
-        for _, future in running:
-            future.cancel()
-        pool.shutdown(wait=True)
-
-
-_worker = {}        # cache of this process: source, shape
-
-
-def _start_worker(source, shape):
-    _worker.update(source=source, shape=shape)
-
-
-def _convert_chunk(indices):
-    """Images -> (None or the reason why not for each, framed records of each level, the finest first)."""
-    reasons, records = [], [[] for _ in range(_worker['shape'][1].bit_length() - 2)]
-    for index in indices:
+    keep_memory()
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(order), unit='image', dynamic_ncols=True) as bar:
         try:
-            levels = _convert_image(index)
+            for start, indices in chunks:
+                running.append((indices, pool.submit(_convert_chunk, source, start, indices, shape, levels)))
+                if len(running) > 2 * workers:
+                    yield from _finished(*running.popleft(), bar)
+            while running:
+                yield from _finished(*running.popleft(), bar)
+        finally:
+            for _, future in running:
+                future.cancel()
+
+
+def _finished(indices, future, bar):
+    reasons = future.result()
+    bar.update(len(indices))
+    return zip(indices, reasons)
+
+
+def _convert_chunk(source, start, indices, shape, levels):
+    """Write images into the places from `start` on -> None or the reason why not, for each."""
+    reasons, pyramids, places_of = [], [], []
+    for place, index in enumerate(indices, start):
+        try:
+            pyramids.append(_convert_image(source, index, shape))
+            places_of.append(place)
+            reasons.append(None)
         except UserError as error:
             reasons.append(str(error))
-            continue
         except MemoryError:
             reasons.append('too large for the memory')
-            continue
-        reasons.append(None)
-        for content, level in zip(records, levels):
-            content.append(tfrecords.frame(tfrecords.encode_image(level)))
-    return reasons, [b''.join(content) for content in records]
+    for level, images in zip(levels, zip(*pyramids)):
+        if len(images) == len(indices):
+            level.write(start, np.stack(images))
+        else:
+            for place, image in zip(places_of, images):
+                level.write(place, image[None])
+    return reasons
 
 
-def _convert_image(index):
+def _convert_image(source, index, expected):
     """Image -> its levels, see `pyramid`. Raises UserError with the reason why it cannot be used."""
-    picture = _worker['source'].read(index, _worker['shape'])
+    picture = source.read(index, expected)
     shape = picture.shape[2], picture.shape[0], picture.shape[1]
-    if shape != _worker['shape']:
-        raise _misfit(shape, _worker['shape'])
+    if shape != expected:
+        raise _misfit(shape, expected)
     return pyramid(picture)
 
 

@@ -136,6 +136,23 @@ def test_misfits_lose_none_of_the_good(tmp_path):
     assert np.array_equal(images, [picture.transpose(2, 0, 1) for picture in expected])
 
 
+def test_left_out_images_leave_no_gaps(tmp_path):
+    """Records are written into their places by several threads; what could not be used is closed up."""
+    pictures = _pictures(tmp_path / 'in', count=60, size=8)
+    names = [f'p{k}.png' for k in range(60)]
+    bad = {'p0.png', 'p17.png', 'p18.png', 'p35.png', 'p59.png'}
+    for name in bad:
+        (tmp_path / 'in' / name).write_bytes(b'damaged')
+    source = dataset_writer.ImageFiles(str(tmp_path / 'in'))
+    skipped, count = dataset_writer.write_dataset(str(tmp_path / 'd'), source, True, 3)
+    assert count == 55 and {line.split(':')[0] for line in skipped} == bad
+    order = np.arange(60)
+    np.random.RandomState(123).shuffle(order)
+    expected = [pictures[names.index(source.names[k])].transpose(2, 0, 1) for k in order if source.names[k] not in bad]
+    assert np.array_equal(_read(tmp_path / 'd'), expected)
+    assert [level.count for level in tfrecords.read_levels(str(tmp_path / 'd'))] == [55, 55]
+
+
 def test_zip_files(tmp_path, small):
     folder, pictures = small
     path = str(tmp_path / 'in.zip')
@@ -258,7 +275,7 @@ def test_nothing_is_left_of_an_interrupted_dataset(tmp_path, small, monkeypatch)
     folder, _ = small
 
     def interrupted(*_):
-        yield [0], [None], [b'record'] * 3
+        yield 0, None
         raise KeyboardInterrupt
 
     monkeypatch.setattr(dataset_writer, '_convert', interrupted)

@@ -50,6 +50,15 @@ def test_crc_equals_the_definition(data):
     assert tfrecords.crc32c(data) == _bitwise_crc32c(data)
 
 
+@pytest.mark.parametrize('length', [5684, 5685, 5686, 10007, 11370, 11371, 60000, 196700])
+def test_crc_of_long_messages(length):
+    data = np.random.RandomState(length).bytes(length)
+    by_table = 0xFFFFFFFF
+    for value in data:
+        by_table = tfrecords._BYTES[(by_table ^ value) & 255] ^ by_table >> 8
+    assert tfrecords.crc32c(data) == by_table ^ 0xFFFFFFFF
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10 ** 6), st.sampled_from([1, 3]), st.integers(1, 40), st.integers(1, 40))
 def test_examples_come_back(seed, channels, height, width):

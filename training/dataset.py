@@ -164,7 +164,7 @@ def _parse(record, shape):
     By its bytes: TensorFlow 1.15 crashes in its own parser where an Example is broken.
     """
     pixels = int(np.prod(shape))
-    layouts = tfrecords.encodings(shape)
+    layouts = tfrecords.encodings(tuple(shape))
     whole = tf.Assert(tf.equal(tf.strings.length(record), len(layouts[0][0] + layouts[0][1]) + pixels),
                       ['a record that holds no image of shape', list(shape)])
     with tf.control_dependencies([whole]):
