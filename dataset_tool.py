@@ -203,13 +203,13 @@ def _parser():
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest='command', metavar='COMMAND')
-    workers = dict(type=whole(1), default=os.cpu_count() or 1, metavar='N', help='processes (default: one per core)')
+    workers = dict(type=whole(1), default=os.cpu_count() or 1, metavar='N', help='threads (default: one per core)')
     for name, argument, what in (
             ('create_from_images', 'image_dir',
              'folder (those in it too) or zip file of square pictures, RGB or grey'),
             ('create_from_hdf5', 'hdf5_filename', 'HDF5 file with arrays data* of shape [n, C, H, W]')):
         command = commands.add_parser(name, help=globals()[name].__doc__)
-        command.add_argument('tfrecord_dir', help='dataset folder to make; an older dataset that this tool made there is replaced')
+        command.add_argument('tfrecord_dir', help='dataset folder to make; an older one made by this tool is replaced')
         command.add_argument(argument, help=what)
         command.add_argument('--shuffle', type=int, default=1, help='1: shuffled order; 0: as sorted (default: 1)')
         command.add_argument('--world', help='name of the world, kept in the dataset (default: that of the images)')

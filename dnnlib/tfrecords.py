@@ -18,10 +18,10 @@ from dnnlib.util import UserError
 
 # ------------------------------------------------------------------------------------------------ CRC-32C
 # A CRC is linear: that of a message is the XOR of what each byte contributes from its place. So the CRCs of all
-# 64-byte blocks are 64 table look-ups done at once, and neighbouring blocks are merged in pairs, log2(n) times. A long
-# message is folded first. The polynomial divides x^5685 + x^1362 + x^426 + 1 (found by search), hence its 8s-th power
-# too, for s = 1, 2, 4, ...: a byte counts as much as its copies XORed onto the bytes (5685 - 1362) s, (5685 - 426) s and
-# 5685 s places later, and can go.
+# 64-byte blocks are 64 table look-ups done at once, and neighbouring blocks are merged in pairs, log2(n) times.
+# A long message is folded first. The polynomial divides x^5685 + x^1362 + x^426 + 1 (found by search), hence its 8s-th
+# power too, for s = 1, 2, 4, ...: a byte counts as much as its copies, XORed onto the bytes (5685 - 1362) s,
+# (5685 - 426) s and 5685 s places later, and can go.
 
 _POLYNOMIAL = 0x82F63B78        # Castagnoli, reflected
 _BLOCK = 64
@@ -98,7 +98,7 @@ def crc32c_of_many(messages: np.ndarray) -> np.ndarray:
     messages[:, :4] ^= 255                                  # the same as starting with register 0xFFFFFFFF
     messages = _fold(messages)
     blocks = -(-messages.shape[1] // _BLOCK)
-    padded = np.zeros([len(messages), blocks * _BLOCK], np.uint8)       # zeros in front, with register 0, change nothing
+    padded = np.zeros([len(messages), blocks * _BLOCK], np.uint8)   # zeros in front, with register 0, change nothing
     padded[:, padded.shape[1] - messages.shape[1]:] = messages
     index = padded.reshape(len(messages), blocks, _BLOCK) + _BLOCK_OFFSETS
     crcs = np.bitwise_xor.reduce(_BLOCK_TABLES[index], axis=2)

@@ -1,7 +1,7 @@
 """Images from a folder, a zip file or HDF5 -> a dataset of TFRecord files, one per resolution (StyleGAN's format).
 
-Threads decode, shrink, frame and write on all cores: OpenCV, zlib and NumPy work outside Python's lock. The order of the
-records is that of the images. No TensorFlow.
+Threads decode, shrink, frame and write on all cores: OpenCV, zlib and NumPy work outside Python's lock. Records come in
+the order of the images. No TensorFlow.
 """
 
 import collections
