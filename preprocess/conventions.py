@@ -4,7 +4,7 @@ The alignment's own fit tells. In the right convention x grows with the template
 near the fit; in every other one that is seen in the wild, some reading of the numbers fits much better.
 """
 
-from typing import NamedTuple, Tuple
+from typing import Dict, NamedTuple, Tuple
 
 import numpy as np
 
@@ -62,8 +62,10 @@ def understand(points: np.ndarray, template: np.ndarray, size: Tuple[int, int], 
 
 def _read(points, template, size, stored):
     outside = ((points < 0) | (points > size)).any()
-    scores = {name: _score(points[order] * [1, -1], template) for name, order in _ORDERS.items()}
-    scores.update((name, _score(points * [1, -1] @ np.array(axes), template)) for name, axes in _AXES.items())
+    points_up = points * [1, -1]
+    readings = {name: points_up[order] for name, order in _ORDERS.items()}
+    readings.update((name, points_up @ np.array(axes)) for name, axes in _AXES.items())
+    scores = _scores(readings, template)
     best = max(scores, key=scores.get)
     if best not in (_RIGHT, _SWAPPED) or scores[best] < _LEAST:
         likely = [name for name in scores if scores[name] > max(scores[best] - _NEAR, 2 * _LEAST) and name != _RIGHT]
@@ -78,14 +80,18 @@ def _read(points, template, size, stored):
     return Reading(points[_ORDERS[best]], scores[best] - swapped, stored)
 
 
-def _score(points_up: np.ndarray, template: np.ndarray) -> float:
+def _scores(readings: Dict[str, np.ndarray], template: np.ndarray) -> Dict[str, float]:
     """How well points [5, 2], y up, are a picture of the template [5, 3]: about 1 at best, below 0 where not at all.
 
     The smaller slope of x on the template's x and of y on its y, in parts of the face's scale, less twice the largest
     distance of a point from the fit.
     """
     unknowns = np.concatenate([template, np.ones([5, 1])], axis=1)                      # [5, 4]
-    solution = np.linalg.lstsq(unknowns, points_up, rcond=None)[0]                      # [4, 2]
-    scale = np.sqrt((solution[:3] ** 2).sum(axis=0)).mean() + 1e-12
-    misfit = np.abs(unknowns @ solution - points_up).max()
-    return float((min(solution[0, 0], solution[1, 1]) - 2 * misfit) / scale)
+    inverse = np.linalg.pinv(unknowns)                                                  # [4, 5]
+    scores = {}
+    for name, points in readings.items():
+        solution = inverse @ points                                                     # [4, 2]
+        scale = np.sqrt((solution[:3] ** 2).sum(axis=0)).mean() + 1e-12
+        misfit = np.abs(unknowns @ solution - points).max()
+        scores[name] = float((min(solution[0, 0], solution[1, 1]) - 2 * misfit) / scale)
+    return scores

@@ -7,6 +7,7 @@ everything outside a photo does. 16-bit values are scaled to 8 bits.
 import io
 import os
 import struct
+import warnings
 import zlib
 from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -31,6 +32,7 @@ _PNG = b'\x89PNG\r\n\x1a\n'
 _PLAIN_CHUNKS = {b'IHDR', b'IDAT', b'IEND', b'gAMA', b'sRGB', b'cHRM', b'pHYs', b'tIME', b'bKGD', b'sBIT', b'iCCP'}
 
 Image.MAX_IMAGE_PIXELS = None   # Pillow's own limit warns and speaks of attacks; MAX_PIXELS holds instead
+warnings.filterwarnings('ignore', module=r'PIL\..*')    # of odd tags; what matters is an error
 
 File = Union[str, bytes, Any]   # path, the content, or an open binary file
 
@@ -322,7 +324,16 @@ def _by_opencv(data: bytes, header: Tuple[int, ...], chunks: List[bytes]) -> Opt
         return None
     if pixels is None or pixels.shape[:2] != (height, width):
         return None
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels) if colour else pixels[:, :, None]
+    if not colour:
+        return pixels[:, :, None]
+    for strip in np.split(pixels, range(_rows(width), height, _rows(width))):
+        strip[:] = cv2.cvtColor(strip, cv2.COLOR_BGR2RGB)
+    return pixels
+
+
+def _rows(width: int) -> int:
+    """Rows of a strip: what is done to a whole picture at once takes its memory once more."""
+    return max(1, _STRIP // width)
 
 
 def _to_array(image: Image.Image) -> np.ndarray:
@@ -332,7 +343,7 @@ def _to_array(image: Image.Image) -> np.ndarray:
                         'save it with 8 or 16 bits')
     width, height = image.size
     out = np.empty([height, width, channels(image)], np.uint8)
-    rows = max(1, _STRIP // width)
+    rows = _rows(width)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         strip = image if rows >= height else image.crop((0, top, width, bottom))
