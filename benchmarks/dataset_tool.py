@@ -33,7 +33,7 @@ def time_steps(folder, rounds):
     times = common.measure_interleaved({
         'decode': lambda: picture_files.read_picture(file),
         'all levels': lambda: dataset_writer.pyramid(picture),
-        'records with checksums': lambda: [tfrecords.frame(tfrecords.encode_image(level)) for level in levels],
+        'records with checksums': lambda: [tfrecords.frame_images(level[None]) for level in levels],
         'checksum of the finest': lambda: tfrecords.crc32c(record),
     }, rounds)
     return [[name, common.milliseconds(timing)] for name, timing in times.items()]
@@ -78,7 +78,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--count', type=int, default=800, help='images (default: %(default)s)')
     parser.add_argument('--resolution', type=int, default=256, help='of the images (default: %(default)s)')
-    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='processes (default: one per core)')
+    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='threads (default: one per core)')
     options = parser.parse_args()
     print(common.machine_line())
     with tempfile.TemporaryDirectory() as made:

@@ -287,6 +287,9 @@ def _append(folder: str, results: Mapping[str, Made]) -> None:
 
 # ------------------------------------------------------------------------------------------------ whole folders
 
+_OF_SYSTEMS = ('lost+found', '.DS_Store', 'Thumbs.db')
+
+
 @contextlib.contextmanager
 def filling(folder: str, replaceable: Callable[[str], bool] = lambda name: False) -> Iterator[str]:
     """Fill a folder, which may be there, a link or a mount point, so that it holds all the new files or none of them.
@@ -308,9 +311,9 @@ def filling(folder: str, replaceable: Callable[[str], bool] = lambda name: False
         os.mkdir(new)
         os.mkdir(old)
         yield new
-        check_fillable(folder, replaceable, os.path.basename(holder))       # the work may have taken hours
+        check_fillable(folder, replaceable)         # the work may have taken hours
         if there:
-            _exchange(folder, new, old, os.path.basename(holder))
+            _exchange(folder, new, old)
         else:
             os.rename(new, folder)
     except OSError as error:
@@ -319,14 +322,14 @@ def filling(folder: str, replaceable: Callable[[str], bool] = lambda name: False
         shutil.rmtree(holder, ignore_errors=True)
 
 
-def check_fillable(folder: str, replaceable: Callable[[str], bool], but: str = '') -> None:
-    """UserError when `folder` is no folder, or holds what is not `replaceable`. but: a name that does not count."""
+def check_fillable(folder: str, replaceable: Callable[[str], bool]) -> None:
+    """UserError when `folder` is no folder, or holds what is not `replaceable`."""
     if not os.path.lexists(folder):
         return
     if not os.path.isdir(folder):
         raise UserError(f'{folder}: no folder, but in its place; choose another name')
     try:
-        others = [name for name in sorted(os.listdir(folder)) if name != but and not replaceable(name)]
+        others = [name for name in _listed(folder) if not replaceable(name)]
     except OSError as error:
         raise UserError(f'{folder}: cannot be listed ({error.strerror}); choose another place')
     if others:
@@ -334,9 +337,14 @@ def check_fillable(folder: str, replaceable: Callable[[str], bool], but: str = '
                         'here by this command; choose a new or empty folder')
 
 
-def _exchange(folder: str, new: str, old: str, holder: str) -> None:
+def _listed(folder: str) -> List[str]:
+    """What counts in a folder: not what systems put there, nor what killed runs or runs beside this one left."""
+    return sorted(name for name in os.listdir(folder) if name not in _OF_SYSTEMS and not name.startswith('.tmp-'))
+
+
+def _exchange(folder: str, new: str, old: str) -> None:
     """The files of `folder` to `old`, those of `new` to `folder`; back again when that fails."""
-    moves = [(folder, name, old) for name in os.listdir(folder) if name != holder]
+    moves = [(folder, name, old) for name in _listed(folder)]
     moves += [(new, name, folder) for name in os.listdir(new)]
     done: List[Tuple[str, str, str]] = []
     try:

@@ -203,8 +203,8 @@ def begin(save_path: str, world: str) -> None:
 def write_skipped(save_path: str, skipped: Mapping[str, str]) -> None:
     """Write `skipped.txt`, a line "FILE: reason" for each photo; remove that of an earlier run when all went well."""
     record = places.Record(save_path)
-    lines = [one_line(f'{name}: {skipped[name]}') + '\n' for name in sorted(skipped)]
-    if lines:
-        record.put(SKIPPED_FILE, {SKIPPED_FILE: ''.join(lines).encode('utf-8')}, {}, {})
+    text = ''.join(one_line(f'{name}: {skipped[name]}') + '\n' for name in sorted(skipped))
+    if text:
+        record.put(SKIPPED_FILE, {SKIPPED_FILE: text.encode('utf-8')}, {}, {})
     else:
         record.remove(SKIPPED_FILE)
