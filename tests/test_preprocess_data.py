@@ -282,6 +282,16 @@ def test_folders_of_earlier_versions(tmp_path):
     assert _outcome(folder, out).again == {'landmarks changed': 1}
 
 
+def test_photos_of_the_synthetic_world_are_no_earlier_results(tmp_path):
+    folder, out = _good_photos(tmp_path / 'in', ['a.png']), tmp_path / 'out'
+    _outcome(folder, out)
+    (out / 'made.jsonl').unlink()
+    label.write(str(out), 'synthetic')
+    (out / 'photos.json').write_text('{}')
+    outcome = _outcome(folder, out)
+    assert (outcome.adopted, outcome.new, outcome.before) == (0, 0, 0) and 'was not made here' in outcome.skipped['a.png']
+
+
 @pytest.mark.parametrize('images, points, save', [
     ('D/img', 'D/lm', 'D'), ('D/./img', 'D/lm', 'link'), ('D', 'D/lm', 'D'), ('D/img', 'D/coeff', 'D')])
 def test_results_never_lie_among_the_photos(tmp_path, monkeypatch, images, points, save):
