@@ -289,7 +289,8 @@ def test_photos_of_the_synthetic_world_are_no_earlier_results(tmp_path):
     label.write(str(out), 'synthetic')
     (out / 'photos.json').write_text('{}')
     outcome = _outcome(folder, out)
-    assert (outcome.adopted, outcome.new, outcome.before) == (0, 0, 0) and 'was not made here' in outcome.skipped['a.png']
+    assert (outcome.adopted, outcome.new, outcome.before) == (0, 0, 0)
+    assert 'was not made here' in outcome.skipped['a.png']
 
 
 @pytest.mark.parametrize('images, points, save', [
