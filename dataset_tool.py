@@ -2,13 +2,15 @@
 
 import argparse
 import collections
+import io
 import itertools
 import os
 import sys
 
 from dnnlib.options import whole
-from dnnlib.util import UserError, atomic_path, run_main, write_atomic
+from dnnlib.util import UserError, one_line, run_main, write_atomic
 
+MOST_SHEET_PIXELS = 1 << 26         # of `display`: 1024 images of 256 x 256
 EXAMPLES = '''examples:
   python dataset_tool.py create_from_images datasets/ffhq_align ./data/img
   python dataset_tool.py display datasets/ffhq_align --save sheet.png
@@ -19,7 +21,7 @@ EXAMPLES = '''examples:
 def _report_skipped(lines, what, most=20):
     """Name what was left out, the first few one by one."""
     for line in lines[:most]:
-        print(f'skipped {line}')
+        print(one_line(f'skipped {line}'))
     if len(lines) > most:
         print(f'skipped {len(lines) - most} more {what}')
 
@@ -28,9 +30,14 @@ def create_from_images(tfrecord_dir, image_dir, shuffle, workers, world):
     """A folder or zip file of pictures -> a dataset."""
     from preprocess import dataset_writer
     print(f'Loading images from "{image_dir}"')
-    source = dataset_writer.ImageFiles(image_dir)
-    _report_skipped([f'{name}: no picture' for name in source.ignored], 'files')
+    source = dataset_writer.ImageFiles(image_dir, leave_out=tfrecord_dir)
+    _report_skipped([f'{name}: {_why_ignored(name)}' for name in source.ignored], 'files')
     _create(tfrecord_dir, source, shuffle, workers, None, world or _world_of(image_dir))
+
+
+def _why_ignored(name):
+    from preprocess import picture_files
+    return picture_files.NOT_READ if picture_files.is_other_picture(name) else 'no picture'
 
 
 def create_from_hdf5(tfrecord_dir, hdf5_filename, shuffle, workers, world):
@@ -69,26 +76,36 @@ def display(tfrecord_dir, save, start, count, resolution):
     from PIL import Image
 
     from dnnlib import tfrecords
+    if save is not None:
+        save = _new_picture(save)
     print(f'Loading dataset "{tfrecord_dir}"')
     level = tfrecords.read_levels(tfrecord_dir, resolution)[0]
     if start >= level.count:
         raise UserError(f'--start {start}: the dataset has {level.count} images only')
-    images = list(itertools.islice(tfrecords.read_images(level.path), start, min(start + count, level.count)))
+    count = min(count, level.count - start, max(1, MOST_SHEET_PIXELS // level.shape[1] ** 2))
+    images = list(itertools.islice(tfrecords.read_images(level.path), start, start + count))
     picture = Image.fromarray(_sheet(images))
     if save is None:
         picture.show()
     else:
-        with atomic_path(save if os.path.splitext(save)[1] else save + '.png') as temporary:
-            _save_picture(picture, temporary, save)
+        data = io.BytesIO()
+        picture.save(data, Image.registered_extensions()[os.path.splitext(save)[1].lower()])
+        write_atomic(save, data.getvalue())
     print(f'Images {start} to {start + len(images) - 1} of {level.count}'
           + (f' saved to "{save}"' if save else ''))
 
 
-def _save_picture(picture, temporary, name):
-    try:
-        picture.save(temporary)
-    except ValueError as error:
-        raise UserError(f'--save {name}: {error}; a name ending in .png was expected')
+def _new_picture(path):
+    """The path, with .png where it has no extension. UserError when it is there already, or of an unknown kind."""
+    from PIL import Image
+    path = path if os.path.splitext(path)[1] else path + '.png'
+    kinds = Image.registered_extensions()
+    if kinds.get(os.path.splitext(path)[1].lower()) not in Image.SAVE:
+        raise UserError(f'--save {path}: not the name of a picture that can be written; a name ending in .png was '
+                        'expected')
+    if os.path.lexists(path):
+        raise UserError(f'--save {path}: there already; choose another name, or remove it')
+    return path
 
 
 def _has_screen():
@@ -112,13 +129,11 @@ def extract(tfrecord_dir, output_dir, workers):
     """Write a dataset's images as img00000000.png, ..."""
     from tqdm import tqdm
 
-    from dnnlib import tfrecords
+    from dnnlib import places, tfrecords
     print(f'Loading dataset "{tfrecord_dir}"')
     level = tfrecords.read_levels(tfrecord_dir)[0]
-    if os.path.exists(output_dir) and (not os.path.isdir(output_dir) or os.listdir(output_dir)):
-        raise UserError(f'{output_dir}: there already and not an empty folder; choose another')
     print(f'Extracting images to "{output_dir}"', flush=True)
-    with atomic_path(output_dir, directory=True) as temporary:
+    with places.filling(output_dir) as temporary:
         bar = tqdm(tfrecords.read_images(level.path), total=level.count, unit='image', dynamic_ncols=True)
         _write_pngs(temporary, bar, workers)
     print(f'Extracted {level.count} images.')
@@ -188,13 +203,13 @@ def _parser():
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest='command', metavar='COMMAND')
-    workers = dict(type=whole(1), default=os.cpu_count() or 1, metavar='N', help='processes (default: one per core)')
+    workers = dict(type=whole(1), default=os.cpu_count() or 1, metavar='N', help='threads (default: one per core)')
     for name, argument, what in (
             ('create_from_images', 'image_dir',
-             'folder or zip file of square pictures, RGB or grey (others are converted)'),
+             'folder (those in it too) or zip file of square pictures, RGB or grey'),
             ('create_from_hdf5', 'hdf5_filename', 'HDF5 file with arrays data* of shape [n, C, H, W]')):
         command = commands.add_parser(name, help=globals()[name].__doc__)
-        command.add_argument('tfrecord_dir', help='dataset folder to make; an older dataset there is replaced')
+        command.add_argument('tfrecord_dir', help='dataset folder to make; an older one made by this tool is replaced')
         command.add_argument(argument, help=what)
         command.add_argument('--shuffle', type=int, default=1, help='1: shuffled order; 0: as sorted (default: 1)')
         command.add_argument('--world', help='name of the world, kept in the dataset (default: that of the images)')

@@ -85,9 +85,9 @@ def _add_search_options(group):
 def find_photos(folder):
     """{name: (picture, coefficient file)} in a folder that preprocess_data.py made, sorted. UserError: there are none.
     """
-    from preprocess import photos, pipeline
-    names = [os.path.splitext(name) for name in photos.list_photos(os.path.join(folder, 'img'))]
-    found = {name: (pipeline.image_path(folder, name), pipeline.coeff_path(folder, name))
+    from preprocess import picture_files, plan
+    names = [os.path.splitext(name) for name in picture_files.list_pictures(os.path.join(folder, 'img'))]
+    found = {name: (plan.image_path(folder, name), plan.coeff_path(folder, name))
              for name, ending in names if ending == '.png'}
     if not found:
         raise UserError(f'--input {folder}: no .png pictures in its folder img; expected what preprocess_data.py makes')
@@ -141,13 +141,13 @@ def make_changes(args, references, faces):
 
 def read_photos(files, faces):
     """Photos that can be inverted -> ([inversion.Photo], {name: why it was left out})."""
-    from preprocess import photos
+    from preprocess import picture_files
     from sampling import inversion
     usable, skipped = [], {}
     for name, (image, coeff) in files.items():
         try:
             contents = {'photo': _content(image)}
-            picture = inversion.fit_photo(photos.read_rgb(image), faces.resolution)
+            picture = inversion.fit_photo(picture_files.read_rgb(image), faces.resolution)
             contents['coefficients'] = _content(coeff)
             usable.append(inversion.Photo(name, picture, Face.load(coeff),
                                           {'photo': image, 'coefficients': coeff}, contents))

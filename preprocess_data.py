@@ -1,27 +1,31 @@
 """Photos with landmarks -> training data: <save_path>/img/NAME.png (256 x 256) and <save_path>/coeff/NAME.mat (coeff).
 
-A photo without NAME.txt is skipped, or its landmarks are detected first (--detect). Run again to resume.
+A photo without NAME.txt is skipped, or its landmarks are detected first (--detect). Run again to resume: what was made
+from other photos, landmarks, weights or another face model (<save_path>/made.jsonl tells) is then made again.
 """
 
 import argparse
 import os
 import subprocess
 import sys
+import tempfile
 
 import config
 from dnnlib.options import whole
-from dnnlib.util import UserError, run_main
+from dnnlib.util import UserError, one_line, run_main
 from worlds import label
+from worlds.agree import one_world
 
 
 def parse_options(arguments=None):
     """The command line -> options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add('--image_path', required=True, metavar='DIR', help='photos: NAME.png, .jpg or .jpeg in any case (required)')
+    add('--image_path', required=True, metavar='DIR',
+        help='photos: NAME.png, .jpg, .webp, .bmp, .tif, ... also in folders below: a/b.png is called a_b (required)')
     add('--lm_path', metavar='DIR',
         help='landmarks: NAME.txt with five lines "x y": left eye, right eye, nose, left and right mouth corner, in '
-             'pixels of the photo as it is stored (default: the folder of the photos)')
+             'pixels of the photo as it is stored, or as a viewer shows it (default: the folder of the photos)')
     add('--save_path', default='./data', metavar='DIR', help='where img/ and coeff/ go (default: %(default)s)')
     add('--detect', action='store_true',
         help='first detect the landmarks of photos that have none, with the package mtcnn (default: skip them)')
@@ -58,59 +62,98 @@ def recon_specs(world, weights=None):
     return specs
 
 
+def settings_of(template, specs):
+    """What results depend on besides photo and landmarks: {what: digest}. template: [5, 3]; specs: of the networks."""
+    from dnnlib import hashes
+    from dnnlib.tflib import checkpoints
+    spec = specs['recon']
+    files = [spec.weights + '.index'] + checkpoints.data_files(spec.weights)
+    network = [spec.network, spec.get('size'), spec.get('width'), hashes.files_digest(files)]
+    return {'face model': hashes.digest([list(map(float, point)) for point in template])[:32],
+            'reconstruction network': hashes.digest(network)[:32]}
+
+
 def detect(options):
-    """Detect missing landmarks, in a process of its own: the detector needs another mode of TensorFlow."""
-    command = [sys.executable, '-m', 'preprocess.detect', '--image_path', os.path.abspath(options.image_path),
-               '--lm_path', os.path.abspath(options.lm_path)]
-    code = subprocess.call(command, cwd=config.ROOT)
-    if code:
-        print('landmarks could not be detected (see above): photos that have none are skipped', flush=True)
+    """Detect missing landmarks -> {photo: why it has none}. A process of its own: the detector needs another TensorFlow
+    mode.
+    """
+    from dnnlib.json_files import read_json
+    with tempfile.TemporaryDirectory() as folder:
+        reasons = os.path.join(folder, 'reasons.json')
+        command = [sys.executable, '-m', 'preprocess.detect', '--reasons', reasons]
+        for name in ('image_path', 'lm_path', 'save_path'):
+            command += ['--' + name, os.path.abspath(getattr(options, name))]
+        code = subprocess.call(command, cwd=config.ROOT)
+        if not code:
+            return read_json(reasons)
+    print('landmarks could not be detected (see above): photos that have none are skipped', flush=True)
+    return {}
 
 
 def report(options, outcome):
     """Write skipped.txt and print the counts."""
-    from preprocess import pipeline
-    pipeline.write_skipped(options.save_path, outcome.skipped)
+    from preprocess import plan
+    plan.write_skipped(options.save_path, outcome.skipped)
     print(f'{outcome.new} photos done, {outcome.before} were done before, {len(outcome.skipped)} skipped', flush=True)
+    for photo in sorted(outcome.turned)[:20]:
+        print(one_line(f'{photo}: {outcome.turned[photo]}'))
+    if len(outcome.turned) > 20:
+        print(f'... and {len(outcome.turned) - 20} more turned by their EXIF data')
     if outcome.skipped:
-        print(f'the reason for each skipped photo is in {os.path.join(options.save_path, pipeline.SKIPPED_FILE)}')
-    if any(reason.startswith('no landmarks') for reason in outcome.skipped.values()):
+        print(f'the reason for each skipped photo is in {os.path.join(options.save_path, plan.SKIPPED_FILE)}')
+    if not options.detect and any(reason.startswith('no landmarks') for reason in outcome.skipped.values()):
         print('some photos have no landmarks: --detect finds them')
 
 
-def run(options, template, specs):
-    """Do the photos that are not done yet -> Outcome. What is finished stays, whatever happens.
+def report_earlier(outcome):
+    """Print which results of earlier runs are made again, and why."""
+    if outcome.again:
+        reasons = ', '.join(f'{count} {reason}' for reason, count in sorted(outcome.again.items()))
+        print(f'{sum(outcome.again.values())} photos are done again, because their results no longer fit: {reasons}')
+    if outcome.adopted:
+        print(f'{outcome.adopted} results are of an earlier version, which kept no record: taken as they are, for they '
+              'are newer than their photos and landmarks; with which network they were made is unknown (remove img/ '
+              'and coeff/ to have them made again)')
 
-    template: [5, 3] landmarks of the alignment; specs: of the perception networks.
-    """
+
+def run(options, jobs, outcome, template, specs, settings):
+    """Do the jobs. What is finished stays, whatever happens. For the other parameters see `preprocess.pipeline`."""
     from preprocess import pipeline
-    jobs, outcome = pipeline.plan(options.image_path, options.lm_path, options.save_path)
     try:
         if jobs:
             from perception.experts import Reconstructor
             with Reconstructor(specs, options.batch) as reconstruct:
                 pipeline.process(jobs, outcome, template, options.save_path, reconstruct, options.batch,
-                                 options.workers)
+                                 options.workers, settings)
     finally:
         report(options, outcome)
-    return outcome
 
 
-def main():
-    """Check everything cheap first, then run."""
-    options = parse_options()
-    from preprocess import landmarks, pipeline
-    jobs, _ = pipeline.plan(options.image_path, options.lm_path, options.save_path)
+def check_options(options):
+    """UserError for folders that cannot be used, before anything slow."""
+    from preprocess import plan
+    plan.check_places(options.image_path, options.lm_path, options.save_path)
+    plan.photo_names(options.image_path, options.save_path)
     if not os.path.isdir(options.lm_path) and not options.detect:
         raise UserError(f'--lm_path {options.lm_path}: no such folder; expected NAME.txt for each photo; --detect '
                         'makes them')
+    one_world({options.save_path: label.read(options.save_path), f'--world {options.world}': options.world})
+
+
+def main():
+    """Check everything cheap, then look what there is to do, then do it."""
+    options = parse_options()
+    check_options(options)
+    from preprocess import landmarks, plan
     world = open_world(options)
     template = landmarks.five_points(world.template())
-    specs = recon_specs(world, options.weights) if jobs or options.detect else None
-    label.write(options.save_path, options.world)
-    if options.detect:
-        detect(options)
-    outcome = run(options, template, specs)
+    specs = recon_specs(world, options.weights)
+    settings = settings_of(template, specs)
+    undetected = detect(options) if options.detect else {}
+    jobs, outcome = plan.plan(options.image_path, options.lm_path, options.save_path, settings, undetected)
+    report_earlier(outcome)
+    plan.begin(options.save_path, options.world)
+    run(options, jobs, outcome, template, specs, settings)
     if not outcome.new and not outcome.before:
         raise UserError(f'{options.image_path}: no photo could be used; see {options.save_path}')
 

@@ -13,7 +13,7 @@ from PIL import Image  # noqa: E402
 
 from benchmarks import common  # noqa: E402
 from dnnlib import tfrecords  # noqa: E402
-from preprocess import dataset_writer, photos  # noqa: E402
+from preprocess import dataset_writer, picture_files  # noqa: E402
 
 
 def make_images(folder, count, resolution):
@@ -26,14 +26,14 @@ def make_images(folder, count, resolution):
 
 def time_steps(folder, rounds):
     """Rows of the table: milliseconds of one core for each step on one image."""
-    file = os.path.join(folder, photos.list_photos(folder)[0])
-    picture = photos.read_picture(file)
+    file = os.path.join(folder, picture_files.list_pictures(folder)[0])
+    picture = picture_files.read_picture(file)
     levels = dataset_writer.pyramid(picture)
     record = tfrecords.frame(tfrecords.encode_image(levels[0]))
     times = common.measure_interleaved({
-        'decode': lambda: photos.read_picture(file),
+        'decode': lambda: picture_files.read_picture(file),
         'all levels': lambda: dataset_writer.pyramid(picture),
-        'records with checksums': lambda: [tfrecords.frame(tfrecords.encode_image(level)) for level in levels],
+        'records with checksums': lambda: [tfrecords.frame_images(level[None]) for level in levels],
         'checksum of the finest': lambda: tfrecords.crc32c(record),
     }, rounds)
     return [[name, common.milliseconds(timing)] for name, timing in times.items()]
@@ -78,7 +78,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--count', type=int, default=800, help='images (default: %(default)s)')
     parser.add_argument('--resolution', type=int, default=256, help='of the images (default: %(default)s)')
-    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='processes (default: one per core)')
+    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='threads (default: one per core)')
     options = parser.parse_args()
     print(common.machine_line())
     with tempfile.TemporaryDirectory() as made:

@@ -98,6 +98,10 @@ def content(path: str) -> Content:
 
 # ------------------------------------------------------------------------------------------------ records
 
+class InTheWay(UserError):
+    """A file that was not made here is where a result should be."""
+
+
 class Made(NamedTuple):
     """One line of a record. files: {path in the folder: digest}; sources: {what: Content}; settings: {what: text}."""
     files: Dict[str, Optional[str]]
@@ -158,35 +162,43 @@ class Record:
             return 'new'
         if not all(os.path.isfile(os.path.join(self.folder, file)) for file in made.files):
             return 'not finished'
-        for what in sorted(set(made.settings) | set(settings)):
-            if made.settings.get(what) != settings.get(what):
-                return f'other {what}'
+        others = sorted(what for what in set(made.settings) | set(settings)
+                        if made.settings.get(what) != settings.get(what))
+        if others:
+            return f'other {" and ".join(others)}'
         now = {what: _unchanged(path, made.sources.get(what)) for what, path in sources.items()}
         changed = sorted(what for what in set(made.sources) | set(now) if now.get(what) is None)
         if changed:
             return f'{" and ".join(changed)} changed'
         if now != made.sources:             # the same bytes under other times: not to be read again the next time
-            self._append(name, Made(made.files, now, made.settings))
+            self.adopt({name: Made(made.files, now, made.settings)})
         return None
 
     def put(self, name: str, files: Mapping[str, bytes], sources: Mapping[str, Content],
             settings: Mapping[str, str]) -> None:
         """Write the files of result `name`, in their order, and remember what they were made from.
 
-        files: {path in the folder, with /: content}. UserError, and nothing is written, where a file is in the way
+        files: {path in the folder, with /: content}. InTheWay, and nothing is written, where a file is in the way
         that was not made here.
         """
         line = Made({file: digest(data) for file, data in files.items()}, dict(sources), dict(settings))
         put(self.folder, name, files, line, self.known(files))
         self._remember(name, line)
 
-    def adopt(self, name: str, files: Any, sources: Mapping[str, Content], settings: Mapping[str, str]) -> None:
-        """Remember files that are there already, written by other means, as result `name`; whatever they hold."""
-        self._append(name, Made({file: None for file in files}, dict(sources), dict(settings)))
+    def adopt(self, results: Mapping[str, Made]) -> None:
+        """Remember results {name: Made} whose files are there already, written by other means; in one go.
 
-    def _append(self, name: str, made: Made) -> None:
-        _append(self.folder, name, made)
-        self._remember(name, made)
+        A digest of None says that a file counts as made here whatever it holds.
+        """
+        _append(self.folder, results)
+        for name, made in results.items():
+            self._remember(name, made)
+
+    def begin(self) -> None:
+        """Have a record in the folder from now on, be it an empty one."""
+        if not self.there:
+            _append(self.folder, {})
+            self.there = True
 
     def remove(self, file: str) -> bool:
         """Remove a path in the folder if it holds what was made here -> whether it did."""
@@ -201,11 +213,11 @@ def put(folder: str, name: str, files: Mapping[str, bytes], made: Made, known: M
     in_the_way = [file for file in files if os.path.lexists(os.path.join(folder, file))]
     for file in in_the_way:
         if not _ours(folder, file, known.get(file, ())):
-            raise UserError(f'{os.path.join(folder, file)}: there already, and not as this program made it; move it '
+            raise InTheWay(f'{os.path.join(folder, file)}: there already, and not as this program made it; move it '
                             'away, or choose another place')
     for file in reversed(in_the_way):       # the last file says that a result is whole: it goes first
         remove_file(os.path.join(folder, file))
-    _append(folder, name, made)
+    _append(folder, {name: made})
     written = []
     try:
         for file, data in files.items():
@@ -258,23 +270,25 @@ def _text(value: Any) -> Optional[str]:
     return None if value is None else str(value)
 
 
-def _append(folder: str, name: str, made: Made) -> None:
+def _append(folder: str, results: Mapping[str, Made]) -> None:
     """One write at the end of the file, so that several processes may do it; empty lines around a torn one."""
-    value = {'name': name, 'files': made.files, 'from': made.sources, 'with': made.settings}
-    line = '\n' + json.dumps(value, separators=(',', ':')) + '\n'
+    lines = ['\n']
+    for name, made in results.items():
+        value = {'name': name, 'files': made.files, 'from': made.sources, 'with': made.settings}
+        lines.append(json.dumps(value, separators=(',', ':')) + '\n')
     path = os.path.join(folder, RECORD)
     try:
         os.makedirs(folder, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            os.write(descriptor, line.encode('ascii'))
-        finally:
-            os.close(descriptor)
+        with open(path, 'ab', buffering=0) as file:
+            file.write(''.join(lines).encode('ascii'))
     except OSError as error:
         raise UserError(f'{path}: could not be written ({error.strerror})') from error
 
 
 # ------------------------------------------------------------------------------------------------ whole folders
+
+_OF_SYSTEMS = ('lost+found', '.DS_Store', 'Thumbs.db')
+
 
 @contextlib.contextmanager
 def filling(folder: str, replaceable: Callable[[str], bool] = lambda name: False) -> Iterator[str]:
@@ -297,9 +311,9 @@ def filling(folder: str, replaceable: Callable[[str], bool] = lambda name: False
         os.mkdir(new)
         os.mkdir(old)
         yield new
-        check_fillable(folder, replaceable, os.path.basename(holder))       # the work may have taken hours
+        check_fillable(folder, replaceable)         # the work may have taken hours
         if there:
-            _exchange(folder, new, old, os.path.basename(holder))
+            _exchange(folder, new, old)
         else:
             os.rename(new, folder)
     except OSError as error:
@@ -308,14 +322,14 @@ def filling(folder: str, replaceable: Callable[[str], bool] = lambda name: False
         shutil.rmtree(holder, ignore_errors=True)
 
 
-def check_fillable(folder: str, replaceable: Callable[[str], bool], but: str = '') -> None:
-    """UserError when `folder` is no folder, or holds what is not `replaceable`. but: a name that does not count."""
+def check_fillable(folder: str, replaceable: Callable[[str], bool]) -> None:
+    """UserError when `folder` is no folder, or holds what is not `replaceable`."""
     if not os.path.lexists(folder):
         return
     if not os.path.isdir(folder):
         raise UserError(f'{folder}: no folder, but in its place; choose another name')
     try:
-        others = [name for name in sorted(os.listdir(folder)) if name != but and not replaceable(name)]
+        others = [name for name in _listed(folder) if not replaceable(name)]
     except OSError as error:
         raise UserError(f'{folder}: cannot be listed ({error.strerror}); choose another place')
     if others:
@@ -323,9 +337,14 @@ def check_fillable(folder: str, replaceable: Callable[[str], bool], but: str = '
                         'here by this command; choose a new or empty folder')
 
 
-def _exchange(folder: str, new: str, old: str, holder: str) -> None:
+def _listed(folder: str) -> List[str]:
+    """What counts in a folder: not what systems put there, nor what killed runs or runs beside this one left."""
+    return sorted(name for name in os.listdir(folder) if name not in _OF_SYSTEMS and not name.startswith('.tmp-'))
+
+
+def _exchange(folder: str, new: str, old: str) -> None:
     """The files of `folder` to `old`, those of `new` to `folder`; back again when that fails."""
-    moves = [(folder, name, old) for name in os.listdir(folder) if name != holder]
+    moves = [(folder, name, old) for name in _listed(folder)]
     moves += [(new, name, folder) for name in os.listdir(new)]
     done: List[Tuple[str, str, str]] = []
     try:

@@ -4,6 +4,7 @@ A file is <folder>/<name>-rLL.tfrecords, LL = log2 of its resolution. A record h
 `data`, the uint8 values in that order; the two fields come in either order.
 """
 
+import functools
 import glob
 import os
 import re
@@ -18,6 +19,9 @@ from dnnlib.util import UserError
 # ------------------------------------------------------------------------------------------------ CRC-32C
 # A CRC is linear: that of a message is the XOR of what each byte contributes from its place. So the CRCs of all
 # 64-byte blocks are 64 table look-ups done at once, and neighbouring blocks are merged in pairs, log2(n) times.
+# A long message is folded first. The polynomial divides x^5685 + x^1362 + x^426 + 1 (found by search), hence its 8s-th
+# power too, for s = 1, 2, 4, ...: a byte counts as much as its copies, XORed onto the bytes (5685 - 1362) s,
+# (5685 - 426) s and 5685 s places later, and can go.
 
 _POLYNOMIAL = 0x82F63B78        # Castagnoli, reflected
 _BLOCK = 64
@@ -67,32 +71,63 @@ def _shift(crc: np.ndarray, count: int) -> np.ndarray:
     return tables[0][byte(0)] ^ tables[1][byte(1)] ^ tables[2][byte(2)] ^ tables[3][byte(3)]
 
 
+_FOLD = 5685
+_FOLD_TO = (5685 - 1362, 5685 - 426, 5685)      # the nearest first: so many bytes can be folded at once
+
+
+def _fold(messages: np.ndarray) -> np.ndarray:
+    """The last bytes of messages [m, n] uint8, which are changed, with the same CRC registers (started at 0)."""
+    start, scale = 0, 1
+    while 2 * _FOLD * scale < messages.shape[1]:
+        scale *= 2
+    while scale:
+        length = min(_FOLD_TO[0] * scale, messages.shape[1] - start - _FOLD * scale)
+        if length <= 0:
+            scale //= 2
+            continue
+        for place in _FOLD_TO:
+            target = messages[:, start + place * scale:start + place * scale + length]
+            np.bitwise_xor(target, messages[:, start:start + length], out=target)
+        start += length
+    return messages[:, start:]
+
+
+def crc32c_of_many(messages: np.ndarray) -> np.ndarray:
+    """CRC-32C (Castagnoli) of messages of one length, [m, n] uint8 with n >= 4 -> [m] uint32."""
+    messages = np.array(messages)                           # a copy
+    messages[:, :4] ^= 255                                  # the same as starting with register 0xFFFFFFFF
+    messages = _fold(messages)
+    blocks = -(-messages.shape[1] // _BLOCK)
+    padded = np.zeros([len(messages), blocks * _BLOCK], np.uint8)   # zeros in front, with register 0, change nothing
+    padded[:, padded.shape[1] - messages.shape[1]:] = messages
+    index = padded.reshape(len(messages), blocks, _BLOCK) + _BLOCK_OFFSETS
+    crcs = np.bitwise_xor.reduce(_BLOCK_TABLES[index], axis=2)
+    length = _BLOCK
+    while crcs.shape[1] > 1:
+        if crcs.shape[1] % 2:
+            crcs = np.concatenate([np.zeros([len(crcs), 1], np.uint32), crcs], axis=1)
+        crcs = _shift(crcs[:, 0::2], length) ^ crcs[:, 1::2]
+        length *= 2
+    return crcs[:, 0] ^ np.uint32(0xFFFFFFFF)
+
+
 def crc32c(data: bytes) -> int:
     """CRC-32C (Castagnoli) of bytes."""
-    if len(data) < _SHORT:
-        register = 0xFFFFFFFF
-        for value in data:
-            register = _BYTES[(register ^ value) & 255] ^ register >> 8
-        return register ^ 0xFFFFFFFF
-    blocks = -(-len(data) // _BLOCK)
-    padded = np.zeros(blocks * _BLOCK, np.uint8)            # zeros in front of a message with register 0 change nothing
-    start = len(padded) - len(data)
-    padded[start:] = np.frombuffer(data, np.uint8)
-    padded[start:start + 4] ^= 255                          # the same as starting with register 0xFFFFFFFF
-    index = padded.reshape(blocks, _BLOCK) + _BLOCK_OFFSETS
-    crcs = np.bitwise_xor.reduce(_BLOCK_TABLES[index], axis=1)
-    length = _BLOCK
-    while len(crcs) > 1:
-        if len(crcs) % 2:
-            crcs = np.concatenate([np.zeros(1, np.uint32), crcs])
-        crcs = _shift(crcs[0::2], length) ^ crcs[1::2]
-        length *= 2
-    return int(crcs[0]) ^ 0xFFFFFFFF
+    if len(data) >= _SHORT:
+        return int(crc32c_of_many(np.frombuffer(data, np.uint8)[None])[0])
+    register = 0xFFFFFFFF
+    for value in data:
+        register = _BYTES[(register ^ value) & 255] ^ register >> 8
+    return register ^ 0xFFFFFFFF
 
 
 def masked_crc32c(data: bytes) -> int:
     """CRC-32C turned and shifted, as TFRecord files store it."""
-    crc = crc32c(data)
+    return _masked(crc32c(data))
+
+
+def _masked(crc: Any) -> Any:
+    """crc: an int, or an array of 64 bits."""
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -147,11 +182,14 @@ def _broken(path: str, number: int, what: str) -> UserError:
 
 def encode_image(image: np.ndarray) -> bytes:
     """[C, H, W] uint8 -> a serialised tf.train.Example."""
+    return _field(1, b''.join(_entries(image)))
+
+
+def _entries(image: np.ndarray) -> Tuple[bytes, bytes]:
     assert image.dtype == np.uint8 and image.ndim == 3
     shape = _field(1, b''.join(_varint(n) for n in image.shape))            # Int64List, packed
     data = _field(1, image.tobytes())                                       # BytesList
-    entries = _entry(b'shape', _field(3, shape)) + _entry(b'data', _field(1, data))
-    return _field(1, entries)
+    return _entry(b'shape', _field(3, shape)), _entry(b'data', _field(1, data))
 
 
 def _entry(key: bytes, feature: bytes) -> bytes:
@@ -176,19 +214,24 @@ def decode_image(payload: bytes) -> np.ndarray:
     try:
         features = {}
         for _, entry in _fields(_only(payload, 1)):
-            parts = dict(_fields(entry))
-            features[b''.join([parts[1]])] = parts[2]      # join: an int here is an error, not a size
-        shape = _int64_list(_only(features[b'shape'], 3))
-        data = _only(_only(features[b'data'], 1), 1)
+            features[bytes(_only(entry, 1, bytes))] = _only(entry, 2, bytes)
+        shape = _int64_list(_only(features[b'shape'], 3, bytes))
+        data = _only(_only(features[b'data'], 1, bytes), 1, bytes)
     except (KeyError, IndexError, TypeError) as error:
         raise ValueError(f'not an image record ({type(error).__name__} {error})')
-    if len(shape) != 3 or len(data) != int(np.prod(shape)) or min(shape) < 1:
-        raise ValueError(f'{len(data)} bytes do not fit the shape {shape}')
+    if len(shape) != 3 or min(shape) < 1 or len(data) != shape[0] * shape[1] * shape[2]:
+        raise ValueError(f'{len(data)} bytes do not fit the shape {shape[:4]}')
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def _only(message: Any, number: int) -> Any:
-    return dict(_fields(message))[number]
+def _only(message: Any, number: int, kind: type = bytes) -> Any:
+    """The one field of this number in a message; kind: bytes or int."""
+    found = [value for field, value in _fields(message) if field == number]
+    if len(found) != 1:
+        raise KeyError(f'field {number} comes {len(found)} times')
+    if isinstance(found[0], int) != (kind is int):
+        raise TypeError(f'field {number} is a number')
+    return found[0]
 
 
 def _fields(message: Any) -> Iterator[Tuple[int, Any]]:
@@ -208,14 +251,16 @@ def _fields(message: Any) -> Iterator[Tuple[int, Any]]:
         yield tag >> 3, value
 
 
+_LONGEST_VARINT = 10        # bytes of 64 bits
+
+
 def _read_varint(view: Any, at: int) -> Tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = view[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
+    value = 0
+    for k, byte in enumerate(view[at:at + _LONGEST_VARINT]):
+        value |= (byte & 127) << 7 * k
         if byte < 128:
-            return value, at
+            return value, at + k + 1
+    raise IndexError('a number without an end')
 
 
 def _int64_list(message: Any) -> List[int]:
@@ -232,13 +277,52 @@ def _int64_list(message: Any) -> List[int]:
     return values
 
 
+def frame_images(images: np.ndarray) -> bytes:
+    """Images [N, C, H, W] uint8 -> their records, framed, one after the other."""
+    before, after = encodings(images.shape[1:])[0]
+    pixels = images.reshape(len(images), -1)
+    length = struct.pack('<Q', len(before) + pixels.shape[1] + len(after))
+    head = length + struct.pack('<I', masked_crc32c(length)) + before
+    records = np.empty([len(images), len(head) + pixels.shape[1] + len(after) + 4], np.uint8)
+    records[:, :len(head)] = np.frombuffer(head, np.uint8)
+    records[:, len(head):len(head) + pixels.shape[1]] = pixels
+    records[:, len(head) + pixels.shape[1]:-4] = np.frombuffer(after, np.uint8)
+    crcs = _masked(crc32c_of_many(records[:, 12:-4]).astype(np.uint64))
+    records[:, -4:] = crcs.astype('<u4').view(np.uint8).reshape(-1, 4)
+    return records.tobytes()
+
+
 def read_images(path: str) -> Iterator[np.ndarray]:
-    """The images [C, H, W] uint8 of a file, in order, checksums verified. Raises UserError naming file and record."""
+    """The images [C, H, W] uint8 of a file, in order, checksums verified, all of one shape.
+
+    Raises UserError naming file and record.
+    """
+    shape = None
     for number, payload in enumerate(read_records(path)):
         try:
-            yield decode_image(payload)
+            image = decode_image(payload)
         except ValueError as error:
             raise _broken(path, number, f'holds no image: {error}')
+        if image.shape != (shape or image.shape):
+            raise _broken(path, number, f'holds an image of shape {list(image.shape)} among others of {list(shape)}')
+        shape = image.shape
+        yield image
+
+
+@functools.lru_cache(maxsize=None)
+def encodings(shape: Tuple[int, int, int]) -> List[Tuple[bytes, bytes]]:
+    """[(what stands before the pixels, what stands after them)] in a serialised Example of an image of `shape`.
+
+    One for each order of its two fields. All records of a file have one shape, so that this is all there is to parse.
+    """
+    pixels = int(np.prod(shape))
+    entries = _entries(np.zeros(shape, np.uint8))
+    found = []
+    for first, last in (entries, entries[::-1]):
+        message = _field(1, first + last)
+        start = message.index(bytes(pixels)) if pixels else 0
+        found.append((message[:start], message[start + pixels:]))
+    return found
 
 
 # ------------------------------------------------------------------------------------------------ datasets
@@ -259,14 +343,15 @@ def dataset_folder(name: str) -> str:
                     'dataset_tool.py create_from_images')
 
 
-def level_path(folder: str, resolution_log2: int) -> str:
-    """File of the level with images of 2^resolution_log2 pixels; its name starts with the folder's."""
-    return os.path.join(folder, f'{os.path.basename(os.path.abspath(folder))}-r{resolution_log2:02d}.tfrecords')
+def level_path(folder: str, resolution_log2: int, name: Optional[str] = None) -> str:
+    """File of the level with images of 2^resolution_log2 pixels; its name starts with the folder's, or with `name`."""
+    name = name or os.path.basename(os.path.abspath(folder))
+    return os.path.join(folder, f'{name}-r{resolution_log2:02d}.tfrecords')
 
 
-def label_path(folder: str) -> str:
+def label_path(folder: str, name: Optional[str] = None) -> str:
     """File of a dataset's labels, a NumPy array."""
-    return os.path.join(folder, os.path.basename(os.path.abspath(folder)) + '-rxx.labels')
+    return os.path.join(folder, (name or os.path.basename(os.path.abspath(folder))) + '-rxx.labels')
 
 
 def read_levels(folder: str, resolution: Optional[int] = None) -> List[Level]:

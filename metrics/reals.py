@@ -8,7 +8,7 @@ import numpy as np
 
 from dnnlib import tfrecords
 from dnnlib.util import UserError
-from preprocess import photos
+from preprocess import picture_files
 from training.dataset import dataset_folder
 from worlds import label
 
@@ -62,7 +62,7 @@ class Reals:
 
     def _find_pictures(self):
         for folder in (self.folder, os.path.join(self.folder, 'img')):
-            names = photos.list_photos(folder) if os.path.isdir(folder) else []
+            names = picture_files.list_pictures(folder) if os.path.isdir(folder) else []
             if names:
                 return [os.path.join(folder, name) for name in names]
         raise UserError(f'{self.folder}: neither TFRecords (NAME-rLL.tfrecords) nor pictures there; expected a folder '
@@ -73,7 +73,7 @@ class Reals:
 
     def _from_file(self, path):
         try:
-            picture = photos.read_rgb(path)
+            picture = picture_files.read_rgb(path)
         except UserError as error:
             raise UserError(f'{path}: {error}')
         height, width = picture.shape[:2]

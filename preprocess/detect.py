@@ -12,9 +12,11 @@ import dnnlib  # noqa: F401       first, so that Ctrl-C during the imports leave
 import numpy as np
 from tqdm import tqdm
 
-from dnnlib.util import UserError, run_main
-from preprocess import landmarks, photos
+from dnnlib.json_files import write_json
+from dnnlib.util import UserError, one_line, run_main
+from preprocess import landmarks, picture_files, plan
 
+_ON_ITS_SIDE = (6, 8, 3)        # orientations that are tried when no face is seen upright
 _KEYS = ('left_eye', 'right_eye', 'nose', 'mouth_left', 'mouth_right')      # left in the picture comes first
 
 
@@ -43,19 +45,41 @@ def find_face(detector, picture):
     return points
 
 
-def detect_folder(photo_folder, landmark_folder, detector):
-    """Write NAME.txt for each photo that has none -> number written, {photo file name: reason it was skipped}."""
-    todo = [file for file in photos.list_photos(photo_folder)
-            if not os.path.exists(landmarks.path_of(landmark_folder, os.path.splitext(file)[0]))]
-    skipped = {}
-    for file in tqdm(todo, unit='photo', desc='landmarks', dynamic_ncols=True):
+def find_face_in(detector, file):
+    """Landmarks [5, 2] of the largest face of a picture file, pixels of it as a viewer shows it. Raises UserError."""
+    shown = picture_files.read_rgb(file)
+    try:
+        return find_face(detector, shown)
+    except UserError as error:
+        for orientation in _ON_ITS_SIDE:
+            if _sees_a_face(detector, picture_files.turn(shown, orientation)):
+                raise UserError(f'{error}, but one when it is {picture_files.TURNS[orientation]}: the photo is stored '
+                                'turned; turn it and save it')
+        raise
+
+
+def _sees_a_face(detector, picture):
+    try:
+        return find_face(detector, picture) is not None
+    except UserError:
+        return False
+
+
+def detect_folder(photo_folder, landmark_folder, detector, save_path=None):
+    """Write NAME.txt for each photo that has none -> number written, {photo: reason it was skipped}.
+
+    save_path: where results of the photos lie, whose pictures are no photos. Of two photos of one name the one that
+    has the name (see `plan.photo_names`) is looked at.
+    """
+    names, skipped = plan.photo_names(photo_folder, save_path)
+    paths = plan.landmark_paths(list(names.values()), landmark_folder)
+    todo = sorted(photo for photo, path in paths.items() if not os.path.exists(path))
+    for photo in tqdm(todo, unit='photo', desc='landmarks', dynamic_ncols=True):
         try:
-            points = find_face(detector, photos.read_rgb(os.path.join(photo_folder, file)))
+            landmarks.write(paths[photo], find_face_in(detector, os.path.join(photo_folder, photo)))
         except UserError as error:
-            skipped[file] = str(error)
-            continue
-        landmarks.write(landmarks.path_of(landmark_folder, os.path.splitext(file)[0]), points)
-    return len(todo) - len(skipped), skipped
+            skipped[photo] = str(error)
+    return sum(photo not in skipped for photo in todo), skipped
 
 
 def main():
@@ -63,12 +87,15 @@ def main():
     parser = argparse.ArgumentParser(prog='python -m preprocess.detect', description=__doc__)
     parser.add_argument('--image_path', required=True, metavar='DIR', help='photos (required)')
     parser.add_argument('--lm_path', metavar='DIR', help='where NAME.txt go (default: the folder of the photos)')
+    parser.add_argument('--save_path', metavar='DIR', help='results of preprocess_data.py, which are no photos')
+    parser.add_argument('--reasons', metavar='FILE', help='write here, as JSON, which photos have no landmarks and why')
     options = parser.parse_args()
-    if not photos.list_photos(options.image_path):
-        raise UserError(f'{options.image_path}: no photos; files ending in {", ".join(photos.EXTENSIONS)} expected')
-    count, skipped = detect_folder(options.image_path, options.lm_path or options.image_path, load_detector())
+    count, skipped = detect_folder(options.image_path, options.lm_path or options.image_path, load_detector(),
+                                   options.save_path)
+    if options.reasons:
+        write_json(options.reasons, skipped)
     for file in sorted(skipped):
-        print(f'{file}: {skipped[file]}')
+        print(one_line(f'{file}: {skipped[file]}'))
     print(f'landmarks of {count} photos written, {len(skipped)} photos skipped')
 
 

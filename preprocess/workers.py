@@ -37,11 +37,11 @@ def _initialize(initializer, arguments, nice):
     if nice and hasattr(os, 'nice'):
         os.nice(nice)
     cv2.setNumThreads(1)                # the pictures are spread over the cores already
-    _keep_memory()
+    keep_memory()
     initializer(*arguments)
 
 
-def _keep_memory():
+def keep_memory():
     """Have malloc keep what is freed: each picture needs large arrays again, and new pages take a third of its time."""
     with contextlib.suppress(OSError, AttributeError):      # a system whose C library has no such switch
         for switch, value in ((_M_MMAP_THRESHOLD, _LARGE), (_M_TRIM_THRESHOLD, 8 * _LARGE)):

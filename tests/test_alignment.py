@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dnnlib.util import UserError
-from preprocess import alignment, landmarks, photos
+from preprocess import alignment, landmarks, picture_files
 from renderer import face_model
 from tests.common import assert_close, shared
 
@@ -40,7 +40,7 @@ def test_template_is_the_recorded_one(recorded):
 def test_recorded_photos(recorded, k):
     name = str(recorded['names'][k])
     stem = os.path.splitext(name)[0]
-    photo = photos.read_rgb(shared('data', 'photos', name))
+    photo = picture_files.read_rgb(shared('data', 'photos', name))
     size = photo.shape[1::-1]
     points = landmarks.read(shared('data', 'photos', stem + '.txt'), size)
     assert np.array_equal(points, recorded['lm5'][k])

@@ -175,7 +175,19 @@ def test_a_foreign_record_is_named(tmp_path, tf_session, folder):
     with open(tfrecords.level_path(target, 4), 'wb') as file:
         file.write(b''.join(tfrecords.frame(tfrecords.encode_image(image)) for image in images * 3))
     data = dataset.TFRecordDataset(target, shuffle_mb=0)
-    with pytest.raises(UserError, match=r'x-r04.tfrecords: an image of shape \[1, 48, 16\]'):
+    with pytest.raises(UserError, match=r'x-r04.tfrecords: record 2 holds an image of shape \[1, 48, 16\]'):
+        data.get_minibatch_np(4)
+
+
+def test_a_broken_example_is_named(tmp_path, tf_session, folder):
+    """Checksums are right: TensorFlow 1.15's parser crashed on this one, others' messages were not UTF-8."""
+    target = _damaged_copy(folder, str(tmp_path / 'x'), 0)
+    good = tfrecords.encode_image(np.zeros([3, 16, 16], np.uint8))
+    broken = b'\x0a\xff\xff\xff\xff\x0f' + good[6:]
+    with open(tfrecords.level_path(target, 4), 'wb') as file:
+        file.write(b''.join(map(tfrecords.frame, [good, good, broken, good] * 3)))
+    data = dataset.TFRecordDataset(target, shuffle_mb=0)
+    with pytest.raises(UserError, match='x-r04.tfrecords: record 2 holds no image'):
         data.get_minibatch_np(4)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,9 +15,9 @@ from PIL import Image
 
 import config
 import dataset_tool
-from dnnlib import tfrecords
+from dnnlib import places, tfrecords
 from dnnlib.util import UserError
-from preprocess import dataset_writer
+from preprocess import dataset_writer, picture_files
 from tests.common import shared
 from worlds import label
 
@@ -56,7 +57,7 @@ def small(tmp_path_factory):
 def test_create(small):
     folder, pictures = small
     assert sorted(os.listdir(str(folder / 'd'))) == ['d-r02.tfrecords', 'd-r03.tfrecords', 'd-r04.tfrecords',
-                                                     'world.json']
+                                                     'made.jsonl', 'world.json']
     assert label.read(str(folder / 'd')) == 'synthetic'
     for picture, image in zip(pictures, _read(folder / 'd')):
         assert np.array_equal(image, picture.transpose(2, 0, 1))
@@ -118,6 +119,7 @@ def test_misfits_lose_none_of_the_good(tmp_path):
     (folder / 'notes.txt').write_text('text')
     (folder / '.hidden').write_text('text')
     (folder / 'sub').mkdir()
+    (folder / 'sub' / 'phone.heic').write_bytes(b'')
     grey = Image.fromarray(pictures[1][:, :, 0])
     grey.save(str(folder / 'q-grey.png'))
     rgba = np.dstack([pictures[2], np.full([16, 16], 255, np.uint8)])
@@ -127,11 +129,28 @@ def test_misfits_lose_none_of_the_good(tmp_path):
     assert 'Added 7 images. Skipped 4.' in done.stdout
     for line in ('cut.png: cannot be read', 'zero.png: cannot be read',
                  'small.png: 8x8 RGB, but the dataset is 16x16 RGB',
-                 'wide.png: 16x8 RGB', 'notes.txt: no picture', 'sub: no picture'):
+                 'wide.png: 16x8 RGB', 'notes.txt: no picture', 'sub/phone.heic: a kind of picture that is not read'):
         assert 'skipped ' + line in done.stdout, line
     images = _read(tmp_path / 'd')
     expected = pictures + [np.repeat(pictures[1][:, :, :1], 3, axis=2), pictures[2]]
     assert np.array_equal(images, [picture.transpose(2, 0, 1) for picture in expected])
+
+
+def test_left_out_images_leave_no_gaps(tmp_path):
+    """Records are written into their places by several threads; what could not be used is closed up."""
+    pictures = _pictures(tmp_path / 'in', count=60, size=8)
+    names = [f'p{k}.png' for k in range(60)]
+    bad = {'p0.png', 'p17.png', 'p18.png', 'p35.png', 'p59.png'}
+    for name in bad:
+        (tmp_path / 'in' / name).write_bytes(b'damaged')
+    source = dataset_writer.ImageFiles(str(tmp_path / 'in'))
+    skipped, count = dataset_writer.write_dataset(str(tmp_path / 'd'), source, True, 3)
+    assert count == 55 and {line.split(':')[0] for line in skipped} == bad
+    order = np.arange(60)
+    np.random.RandomState(123).shuffle(order)
+    expected = [pictures[names.index(source.names[k])].transpose(2, 0, 1) for k in order if source.names[k] not in bad]
+    assert np.array_equal(_read(tmp_path / 'd'), expected)
+    assert [level.count for level in tfrecords.read_levels(str(tmp_path / 'd'))] == [55, 55]
 
 
 def test_zip_files(tmp_path, small):
@@ -209,24 +228,54 @@ def test_folders_that_cannot_be_used(tmp_path):
 
 
 def test_target_folder(tmp_path, small):
-    """An older dataset is replaced, with all its levels; anything else is left alone."""
+    """An older dataset of ours is replaced, with all its levels; anything else is left alone."""
     folder, _ = small
-    (tmp_path / 'd').mkdir()
-    (tmp_path / 'd' / 'old-r09.tfrecords').write_bytes(b'stale')
+    _pictures(tmp_path / 'large', size=32)
     source = dataset_writer.ImageFiles(str(folder / 'in'))
+    dataset_writer.write_dataset(str(tmp_path / 'd'), dataset_writer.ImageFiles(str(tmp_path / 'large')), False, 1)
     dataset_writer.write_dataset(str(tmp_path / 'd'), source, False, 1)
-    assert 'old-r09.tfrecords' not in os.listdir(str(tmp_path / 'd')) and len(_read(tmp_path / 'd')) == 5
-    (tmp_path / 'd' / 'thesis.tex').write_text('precious')
-    with pytest.raises(UserError, match='thesis.tex'):
+    assert 'd-r05.tfrecords' not in os.listdir(str(tmp_path / 'd')) and len(_read(tmp_path / 'd')) == 5
+    for name in ('thesis.tex', 'other-r05.tfrecords', 'd-rxx.labels'):
+        (tmp_path / 'd' / name).write_text('precious')
+        with pytest.raises(UserError, match=name):
+            dataset_writer.write_dataset(str(tmp_path / 'd'), source, False, 1)
+        assert (tmp_path / 'd' / name).read_text() == 'precious'
+        (tmp_path / 'd' / name).unlink()
+    (tmp_path / 'd' / places.RECORD).unlink()               # of an earlier version, or somebody else's
+    with pytest.raises(UserError, match='d-r02.tfrecords, which was not made here'):
         dataset_writer.write_dataset(str(tmp_path / 'd'), source, False, 1)
-    assert len(os.listdir(str(tmp_path / 'd'))) == 4
+    assert len(_read(tmp_path / 'd')) == 5
+
+
+def test_a_linked_target_stays_a_link(tmp_path, small):
+    folder, _ = small
+    (tmp_path / 'big').mkdir()
+    os.symlink('big', str(tmp_path / 'ffhq'))
+    for _ in range(2):                                      # the second time over the first, from inside it
+        done = _run('create_from_images', '../ffhq', folder / 'in', '--workers', '1', cwd=str(tmp_path / 'big'))
+        assert done.returncode == 0, done.stderr
+        assert os.path.islink(str(tmp_path / 'ffhq')) and len(_read(tmp_path / 'ffhq')) == 5
+    assert 'ffhq-r04.tfrecords' in os.listdir(str(tmp_path / 'big'))
+    os.symlink('new', str(tmp_path / 'out'))
+    (tmp_path / 'new').mkdir()
+    assert _run('extract', tmp_path / 'ffhq', tmp_path / 'out').returncode == 0
+    assert len(os.listdir(str(tmp_path / 'new'))) == 5 and os.path.islink(str(tmp_path / 'out'))
+
+
+def test_pictures_are_no_target(tmp_path, small):
+    folder, _ = small
+    os.symlink(str(folder / 'in'), str(tmp_path / 'link'))
+    before = sorted(os.listdir(str(folder / 'in')))
+    done = _run('create_from_images', tmp_path / 'link', folder / 'in')
+    assert done.returncode == 1 and 'same place' in done.stderr
+    assert sorted(os.listdir(str(folder / 'in'))) == before
 
 
 def test_nothing_is_left_of_an_interrupted_dataset(tmp_path, small, monkeypatch):
     folder, _ = small
 
     def interrupted(*_):
-        yield 0, [b'record'] * 3
+        yield 0, None
         raise KeyboardInterrupt
 
     monkeypatch.setattr(dataset_writer, '_convert', interrupted)
@@ -251,6 +300,65 @@ def test_extract_and_display(tmp_path, small):
     if sys.platform == 'linux':
         done = _run('display', folder / 'd', env=screenless)
         assert done.returncode == 1 and '--save' in done.stderr
+
+
+def test_display_writes_over_nothing(tmp_path, small):
+    (tmp_path / 'a.png').write_text('precious')
+    for name, reason in (('a.png', 'there already'), ('a', 'there already'), ('a.doc', 'not the name of a picture')):
+        done = _run('display', small[0] / 'd', '--save', tmp_path / name)
+        assert done.returncode == 1 and reason in done.stderr, done.stderr
+    assert (tmp_path / 'a.png').read_text() == 'precious' and os.listdir(str(tmp_path)) == ['a.png']
+
+
+def test_a_sheet_has_its_limit(tmp_path, small, monkeypatch):
+    monkeypatch.setattr(dataset_tool, 'MOST_SHEET_PIXELS', 2 * 16 * 16)
+    dataset_tool.display(str(small[0] / 'd'), str(tmp_path / 'a.png'), 1, 64, None)
+    assert Image.open(str(tmp_path / 'a.png')).size == (32, 16)
+
+
+def test_names_cannot_forge_lines(tmp_path):
+    _pictures(tmp_path / 'in')
+    (tmp_path / 'in' / 'a\nAdded 9 images.\x1b[2K.png').write_bytes(b'')
+    (tmp_path / 'in' / os.fsdecode(b'\xc8\xcb.txt')).write_bytes(b'')
+    done = _run('create_from_images', 'd', 'in', '--workers', '1', cwd=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert '\nAdded 9' not in done.stdout and '\x1b[2K' not in done.stdout and 'Added 5 images.' in done.stdout
+
+
+def test_folders_in_folders_and_those_of_preprocessing(tmp_path):
+    pictures = _pictures(tmp_path / 'in')
+    (tmp_path / 'in' / '00000').mkdir()
+    os.rename(str(tmp_path / 'in' / 'p4.png'), str(tmp_path / 'in' / '00000' / 'p4.png'))
+    source = dataset_writer.ImageFiles(str(tmp_path / 'in'))
+    assert source.names == ['00000/p4.png', 'p0.png', 'p1.png', 'p2.png', 'p3.png']
+    dataset_writer.write_dataset(str(tmp_path / 'd'), source, False, 1)
+    assert np.array_equal(_read(tmp_path / 'd')[0], pictures[4].transpose(2, 0, 1))
+    os.rename(str(tmp_path / 'in'), str(tmp_path / 'img'))
+    (tmp_path / 'hair').mkdir()
+    shutil.copy(str(tmp_path / 'img' / 'p0.png'), str(tmp_path / 'hair' / 'p0.png'))
+    label.write(str(tmp_path), 'synthetic')
+    assert dataset_writer.ImageFiles(str(tmp_path)).names == source.names
+
+
+def test_pictures_of_another_size_are_not_decoded(tmp_path, monkeypatch):
+    _pictures(tmp_path / 'in')
+    Image.new('RGB', (64, 64)).save(str(tmp_path / 'in' / 'large.png'))
+    source = dataset_writer.ImageFiles(str(tmp_path / 'in'))
+    monkeypatch.setattr(picture_files, '_by_opencv', lambda *_: pytest.fail('it was decoded'))
+    with pytest.raises(UserError, match='64x64 RGB, but the dataset is 16x16 RGB'):
+        source.read(0, (3, 16, 16))
+
+
+def test_levels_equal_the_unrounded_means():
+    """The sums of whole numbers round as the means of StyleGAN's float arithmetic do."""
+    for size, channels in ((4, 1), (64, 3), (512, 1)):
+        picture = np.random.RandomState(size).randint(0, 256, [size, size, channels]).astype(np.uint8)
+        picture[: size // 2] = picture[: size // 2] // 254 * 255                    # many ties and extremes
+        means = picture.transpose(2, 0, 1).astype(np.float64)
+        for level in dataset_writer.pyramid(picture):
+            assert level.dtype == np.uint8 and level.flags.c_contiguous
+            assert np.array_equal(level, np.rint(means))
+            means = (means[:, 0::2, 0::2] + means[:, 1::2, 0::2] + means[:, 0::2, 1::2] + means[:, 1::2, 1::2]) / 4
 
 
 @pytest.mark.parametrize('arguments, code, reason', [

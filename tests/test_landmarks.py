@@ -60,11 +60,30 @@ def test_files(tmp_path):
     assert np.array_equal(landmarks.read(path), POINTS)
     with pytest.raises(UserError, match='cannot be read'):
         landmarks.read(str(tmp_path / 'none.txt'))
-    (tmp_path / 'b.txt').write_bytes(b'\xff\xfe\x00\x01')
+    (tmp_path / 'b.txt').write_bytes(b'\x89PNG \xff')
     with pytest.raises(UserError, match='b.txt: not a text file'):
         landmarks.read(str(tmp_path / 'b.txt'))
     (tmp_path / 'c.txt').write_bytes(b'\xef\xbb\xbf' + GOOD.encode())      # a byte order mark from a Windows editor
     assert np.array_equal(landmarks.read(str(tmp_path / 'c.txt')), POINTS)
+
+
+@pytest.mark.parametrize('data', [GOOD.encode('utf-16'), GOOD.encode('utf-16-le'), GOOD.encode('utf-16-be'),
+                                  b'\xfe\xff' + GOOD.encode('utf-16-be'), GOOD.encode('utf-8-sig')])
+def test_encodings(tmp_path, data):
+    (tmp_path / 'a.txt').write_bytes(data)
+    assert np.array_equal(landmarks.read(str(tmp_path / 'a.txt')), POINTS)
+
+
+@pytest.mark.parametrize('number', ['1_5', '\uff13\uff10', '\u0663\u0660', '0x1e', '30f', '1e', '+-3', '.'])
+def test_numbers_as_people_write_them(number):
+    with pytest.raises(UserError, match='no number'):
+        landmarks.parse(GOOD.replace('30 20', number + ' 20'), (100, 100))
+
+
+def test_long_files_are_not_cut(tmp_path):
+    (tmp_path / 'a.txt').write_text(GOOD[:-4] + ' ' * 99990 + '28 400')     # cut in the middle it would say 28 4
+    with pytest.raises(UserError, match='larger than 100000 bytes'):
+        landmarks.read(str(tmp_path / 'a.txt'))
 
 
 def test_five_of_68():

@@ -134,6 +134,14 @@ def test_filling_a_new_and_a_linked_folder(tmp_path):
     assert os.listdir(str(tmp_path / 'big')) == ['z'] and os.stat(str(tmp_path / 'big')).st_ino == inode
 
 
+def test_filling_a_mount_point_and_after_a_killed_run(tmp_path):
+    for name in ('lost+found', '.tmp-killed'):
+        (tmp_path / 'a' / name).mkdir(parents=True)
+    for names in (['x'], ['y']):
+        _fill(tmp_path / 'a', names, lambda name: name == 'x')
+        assert sorted(os.listdir(str(tmp_path / 'a'))) == ['.tmp-killed', 'lost+found'] + names
+
+
 def test_filling_refuses_at_once_and_leaves_nothing(tmp_path):
     _file(tmp_path / 'a' / 'mine')
     with pytest.raises(UserError, match='holds mine'):

@@ -17,7 +17,7 @@ from dnnlib.tflib import checkpoints, tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
 from perception import networks_recon, networks_small
-from preprocess import alignment, detect, landmarks, photos, pipeline
+from preprocess import alignment, detect, landmarks, picture_files, pipeline, plan
 from renderer import face_model
 from tests import oracle_networks
 from tests.common import assert_close, shared
@@ -49,7 +49,7 @@ def _reconstruct(batch):
 
 
 def _process(folder, save_path, reconstruct=_reconstruct, batch=2):
-    jobs, outcome = pipeline.plan(str(folder), str(folder), str(save_path))
+    jobs, outcome = plan.plan(str(folder), str(folder), str(save_path))
     pipeline.process(jobs, outcome, TEMPLATE, str(save_path), reconstruct, batch=batch, workers=1)
     return outcome
 
@@ -64,7 +64,7 @@ def _add_broken_files(folder):
         landmarks.write(str(folder / (name + '.txt')), POINTS)
     reasons = {'zero.png': 'cannot be read', 'text.jpg': 'cannot be read', 'cut.png': 'cannot be read'}
     for name, text, reason in (('four', '1 2\n' * 4, '4 lines'), ('words', 'a b\n' * 5, 'no number'),
-                               ('outside', '1 2\n' * 4 + '900 2\n', 'outside the picture'),
+                               ('outside', '150 110\n190 110\n170 132\n154 155\n190 190\n', 'outside the picture'),
                                ('tiny', '9 9\n9.1 9\n9 9.1\n9 9.2\n9.1 9.2\n', 'too close')):
         _photo(folder / (name + '.png'), 7)
         (folder / (name + '.txt')).write_text(text)
@@ -89,17 +89,17 @@ def test_broken_files_lose_none_of_the_good(tmp_path):
     assert sorted(os.listdir(str(out / 'coeff'))) == ['a.mat', 'b.mat', 'c.mat', 'd.mat', 'e.mat']
     for file in ('a.png', 'b.JPG'):
         _check_result(folder, file, out)
-    pipeline.write_skipped(str(out), outcome.skipped)
+    plan.write_skipped(str(out), outcome.skipped)
     lines = (out / 'skipped.txt').read_text().splitlines()
     assert len(lines) == len(reasons) and lines == sorted(lines)
-    pipeline.write_skipped(str(out), {})
+    plan.write_skipped(str(out), {})
     assert not (out / 'skipped.txt').exists()
 
 
 def _check_result(folder, file, out):
     """The two results of a photo are what alignment gives for it."""
     name = os.path.splitext(file)[0]
-    photo = photos.read_rgb(str(folder / file))
+    photo = picture_files.read_rgb(str(folder / file))
     aligned = alignment.align(photo, alignment.fit(np.round(POINTS, 2), TEMPLATE, (200, 160)))
     coeff = scipy.io.loadmat(str(out / 'coeff' / (name + '.mat')))['coeff']
     assert coeff.shape == (1, 257) and coeff.dtype == np.float32
@@ -119,7 +119,7 @@ def test_interrupted_run_resumes(tmp_path):
             raise KeyboardInterrupt
         return _reconstruct(batch)
 
-    jobs, outcome = pipeline.plan(str(folder), str(folder), str(out))
+    jobs, outcome = plan.plan(str(folder), str(folder), str(out))
     with pytest.raises(KeyboardInterrupt):
         pipeline.process(jobs, outcome, TEMPLATE, str(out), interrupted, batch=2, workers=1)
     done = set(os.listdir(str(out / 'img')))
@@ -212,6 +212,197 @@ def test_detection_takes_the_largest_face_and_goes_on(tmp_path):
     assert (tmp_path / 'b.txt').read_text() == 'kept'
 
 
+# ------------------------------------------------------------------------------------------------ what is done again
+
+def _outcome(folder, out, settings=None):
+    jobs, outcome = plan.plan(str(folder), str(folder), str(out), settings)
+    pipeline.process(jobs, outcome, TEMPLATE, str(out), _reconstruct, batch=2, workers=1, settings=settings)
+    return outcome
+
+
+def test_results_belong_to_what_they_were_made_from(tmp_path):
+    folder, out = _good_photos(tmp_path / 'in', ['a.png', 'b.png', 'c.png']), tmp_path / 'out'
+    assert _outcome(folder, out, {'network': 'x'}).new == 3
+    first = (out / 'img' / 'a.png').read_bytes()
+    landmarks.write(str(folder / 'a.txt'), POINTS + 5)              # corrected
+    _photo(folder / 'b.png', 77)                                    # replaced under its name
+    outcome = _outcome(folder, out, {'network': 'x'})
+    assert (outcome.new, outcome.before) == (2, 1)
+    assert outcome.again == {'landmarks changed': 1, 'photo changed': 1}
+    assert (out / 'img' / 'a.png').read_bytes() != first
+    _check_result(folder, 'b.png', out)
+    outcome = _outcome(folder, out, {'network': 'y'})
+    assert outcome.again == {'other network': 3} and outcome.new == 3
+    assert _outcome(folder, out, {'network': 'y'}).before == 3
+
+
+def test_a_result_that_no_longer_fits_is_named(tmp_path):
+    folder, out = _good_photos(tmp_path / 'in', ['a.png']), tmp_path / 'out'
+    _outcome(folder, out)
+    (folder / 'a.txt').write_text('no landmarks')
+    outcome = _outcome(folder, out)
+    assert 'its results of an earlier run no longer fit' in outcome.skipped['a.png']
+    (folder / 'a.txt').unlink()
+    assert 'a.png is of an earlier run' in _outcome(folder, out).skipped['a.png']
+
+
+def test_only_results_of_ours_are_replaced(tmp_path):
+    folder, out = _good_photos(tmp_path / 'in', ['a.png', 'b.png', 'c.png']), tmp_path / 'out'
+    (out / 'img').mkdir(parents=True)
+    (out / 'img' / 'a.png').write_text('precious')
+    outcome = _outcome(folder, out)
+    assert outcome.new == 2 and 'was not made here' in outcome.skipped['a.png']
+    (out / 'img' / 'b.png').write_text('retouched')
+    landmarks.write(str(folder / 'b.txt'), POINTS + 5)
+    outcome = _outcome(folder, out)
+    assert outcome.new == 0 and 'changed since' in outcome.skipped['b.png']
+    assert (out / 'img' / 'a.png').read_text() == 'precious' and (out / 'img' / 'b.png').read_text() == 'retouched'
+    (out / 'skipped.txt').write_text('precious')
+    with pytest.raises(UserError, match='skipped.txt: not written here'):
+        plan.plan(str(folder), str(folder), str(out))
+
+
+def test_folders_of_earlier_versions(tmp_path):
+    """Without a record: what is not older than its sources is taken as it is, the rest is made again."""
+    folder, out = _good_photos(tmp_path / 'in', ['a.png', 'b.png', 'c.png']), tmp_path / 'out'
+    _outcome(folder, out)
+    plan.write_skipped(str(out), {'x.png': 'old'})
+    (out / 'made.jsonl').unlink()
+    label.write(str(out), 'synthetic')
+    later = os.stat(str(out / 'img' / 'b.png')).st_mtime + 10
+    os.utime(str(folder / 'b.txt'), (later, later))
+    outcome = _outcome(folder, out)
+    assert (outcome.adopted, outcome.before, outcome.new) == (2, 2, 1)
+    assert outcome.again == {'landmarks and photo changed': 1}
+    plan.write_skipped(str(out), {})
+    assert not (out / 'skipped.txt').exists()
+    outcome = _outcome(folder, out)
+    assert (outcome.adopted, outcome.before) == (0, 3)
+    landmarks.write(str(folder / 'a.txt'), POINTS + 5)
+    assert _outcome(folder, out).again == {'landmarks changed': 1}
+
+
+def test_photos_of_the_synthetic_world_are_no_earlier_results(tmp_path):
+    folder, out = _good_photos(tmp_path / 'in', ['a.png']), tmp_path / 'out'
+    _outcome(folder, out)
+    (out / 'made.jsonl').unlink()
+    label.write(str(out), 'synthetic')
+    (out / 'photos.json').write_text('{}')
+    outcome = _outcome(folder, out)
+    assert (outcome.adopted, outcome.new, outcome.before) == (0, 0, 0)
+    assert 'was not made here' in outcome.skipped['a.png']
+
+
+@pytest.mark.parametrize('images, points, save', [
+    ('D/img', 'D/lm', 'D'), ('D/./img', 'D/lm', 'link'), ('D', 'D/lm', 'D'), ('D/img', 'D/coeff', 'D')])
+def test_results_never_lie_among_the_photos(tmp_path, monkeypatch, images, points, save):
+    monkeypatch.chdir(tmp_path)
+    for name in ('D/lm', 'D/coeff'):
+        os.makedirs(name)
+    _good_photos(tmp_path / 'D' / 'img', ['a.png'])
+    os.symlink('D', 'link')
+    before = (tmp_path / 'D' / 'img' / 'a.png').read_bytes()
+    with pytest.raises(UserError, match='is the same place as|lies among the photos'):
+        plan.plan(images, points, save)
+    assert (tmp_path / 'D' / 'img' / 'a.png').read_bytes() == before
+    assert sorted(os.listdir('D')) == ['coeff', 'img', 'lm']
+
+
+def test_results_below_the_photos(tmp_path, monkeypatch):
+    """The default ./data, run in the folder of the photos: results are no photos of the next run."""
+    folder = _good_photos(tmp_path / 'in', ['a.png'])
+    monkeypatch.chdir(folder)
+    for expected in (1, 0):
+        jobs, outcome = plan.plan('.', '.', './data')
+        assert len(jobs) == expected and not outcome.skipped
+        pipeline.process(jobs, outcome, TEMPLATE, './data', _reconstruct, workers=1)
+
+
+# ------------------------------------------------------------------------------------------------ which photos
+
+def test_folders_in_folders_and_other_kinds(tmp_path):
+    folder = _good_photos(tmp_path / 'in', ['a.png'])
+    for name in ('00000/1.webp', '00000/2.bmp', '01000/1.tif', '01000/3.jfif'):
+        (folder / name).parent.mkdir(exist_ok=True)
+        _photo(folder / name, 3)
+        landmarks.write(str(folder / (os.path.splitext(name)[0] + '.txt')), POINTS)
+    os.rename(str(folder / '01000' / '3.txt'), str(folder / '3.txt'))       # as if all landmarks lay in one folder
+    (folder / '01000' / 'phone.HEIC').write_bytes(b'')
+    outcome = _process(folder, tmp_path / 'out')
+    assert outcome.new == 5 and sorted(os.listdir(str(tmp_path / 'out' / 'img'))) == [
+        '00000_1.png', '00000_2.png', '01000_1.png', '01000_3.png', 'a.png']
+    assert list(outcome.skipped) == ['01000/phone.HEIC'] and 'not read' in outcome.skipped['01000/phone.HEIC']
+
+
+def test_names_that_are_long_or_not_utf8_or_forge_lines(tmp_path):
+    folder = _good_photos(tmp_path / 'in', ['a.png'])
+    names = ['x' * 251, os.fsdecode(b'\xc8\xcb'), 'a\nb.png: fine', 'deep/' + 'y' * 250]
+    (folder / 'deep').mkdir()
+    for name in names:
+        shutil.copy(str(folder / 'a.png'), str(folder / (name + '.png')))
+        shutil.copy(str(folder / 'a.txt'), str(folder / (name + '.txt')))
+    (folder / 'b\nforged.jpg').write_bytes(b'')
+    outcome = _process(folder, tmp_path / 'out')
+    assert outcome.new == 4
+    assert set(outcome.skipped) == {names[3] + '.png', 'b\nforged.jpg'}
+    assert 'too long' in outcome.skipped[names[3] + '.png']
+    plan.write_skipped(str(tmp_path / 'out'), outcome.skipped)
+    assert len((tmp_path / 'out' / 'skipped.txt').read_text(encoding='utf-8').splitlines()) == 2
+
+
+def test_a_photo_turned_by_its_exif_data(tmp_path):
+    """Landmarks of the view and of the stored pixels both give the upright face, and it is said which they are."""
+    folder = _good_photos(tmp_path / 'in', ['plain.png'])
+    upright = picture_files.read_rgb(str(folder / 'plain.png'))
+    stored = np.rot90(upright)                              # to be turned right by 90 degrees
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, points in (('view', POINTS), ('stored', np.stack([POINTS[:, 1], 199 - POINTS[:, 0]], axis=1))):
+        Image.fromarray(stored).save(str(folder / (name + '.png')), exif=exif)
+        landmarks.write(str(folder / (name + '.txt')), points)
+    outcome = _process(folder, tmp_path / 'out')
+    assert outcome.new == 3 and set(outcome.turned) == {'view.png', 'stored.png'}
+    assert outcome.turned['view.png'].endswith('the landmarks are of this view')
+    assert outcome.turned['stored.png'].endswith('the landmarks are of the picture as it is stored')
+    pictures = [np.asarray(Image.open(str(tmp_path / 'out' / 'img' / (name + '.png'))))
+                for name in ('plain', 'view', 'stored')]
+    assert np.array_equal(pictures[0], pictures[1]) and np.array_equal(pictures[0], pictures[2])
+
+
+def test_detection_looks_at_the_photo_that_has_the_name(tmp_path):
+    _photo(tmp_path / 'a.PNG', 0)
+    Image.new('RGB', (50, 50)).save(str(tmp_path / 'a.jpg'))            # dark: no face would be found
+    count, skipped = detect.detect_folder(str(tmp_path), str(tmp_path), _Detector())
+    assert count == 1 and list(skipped) == ['a.jpg'] and 'has the name of a.PNG' in skipped['a.jpg']
+    names, left_out = plan.photo_names(str(tmp_path))
+    assert names == {'a': 'a.PNG'} and list(left_out) == ['a.jpg']      # the same rule
+
+
+class _UprightDetector(_Detector):
+    """Sees a face only in pictures that are higher than wide."""
+
+    def detect_faces(self, picture):
+        return super().detect_faces(picture) if picture.shape[0] > picture.shape[1] else []
+
+
+def test_detection_says_that_a_photo_lies_on_its_side(tmp_path):
+    _photo(tmp_path / 'a.png', 0)                           # 200 x 160
+    count, skipped = detect.detect_folder(str(tmp_path), str(tmp_path), _UprightDetector())
+    assert count == 0
+    assert skipped['a.png'].startswith('no face was found, but one when it is turned right by 90 degrees: the photo is')
+    exif = Image.Exif()
+    exif[0x0112] = 6                                        # as a viewer shows it, it is upright
+    Image.open(str(tmp_path / 'a.png')).save(str(tmp_path / 'a.png'), exif=exif)
+    assert detect.detect_folder(str(tmp_path), str(tmp_path), _UprightDetector())[0] == 1
+
+
+def test_the_reason_of_detection_is_kept(tmp_path, monkeypatch):
+    folder = _good_photos(tmp_path / 'in', ['a.png', 'b.png'])
+    (folder / 'b.txt').unlink()
+    jobs, outcome = plan.plan(str(folder), str(folder), str(tmp_path / 'out'), {}, {'b.png': 'no face was found'})
+    assert outcome.skipped == {'b.png': 'no face was found'} and len(jobs) == 1
+
+
 # ------------------------------------------------------------------------------------------------ the command itself
 
 def _run(*arguments, **options):
@@ -256,7 +447,7 @@ def test_command_end_to_end(tmp_path, small_world):
     first = _run(*options, cwd=str(tmp_path))
     assert first.returncode == 0, first.stderr
     assert f'3 photos done, 0 were done before, {len(reasons)} skipped' in first.stdout
-    assert '--detect' in first.stdout
+    assert '--detect finds them' in first.stdout
     assert len((tmp_path / 'out' / 'skipped.txt').read_text().splitlines()) == len(reasons)
     assert label.read(str(tmp_path / 'out')) == 'synthetic'
     again = _run(*options, cwd=str(tmp_path))

@@ -50,6 +50,15 @@ def test_crc_equals_the_definition(data):
     assert tfrecords.crc32c(data) == _bitwise_crc32c(data)
 
 
+@pytest.mark.parametrize('length', [5684, 5685, 5686, 10007, 11370, 11371, 60000, 196700])
+def test_crc_of_long_messages(length):
+    data = np.random.RandomState(length).bytes(length)
+    by_table = 0xFFFFFFFF
+    for value in data:
+        by_table = tfrecords._BYTES[(by_table ^ value) & 255] ^ by_table >> 8
+    assert tfrecords.crc32c(data) == by_table ^ 0xFFFFFFFF
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10 ** 6), st.sampled_from([1, 3]), st.integers(1, 40), st.integers(1, 40))
 def test_examples_come_back(seed, channels, height, width):
@@ -203,3 +212,54 @@ def test_recorded_files_are_read():
         entry = index[os.path.basename(level.path)]
         assert list(level.shape) == entry['image_shape'] and level.count == entry['records']
     assert [level.shape[0] for level in tfrecords.read_levels(os.path.join(folder, 'grayA_sh0'))] == [1] * 5
+
+
+# ------------------------------------------------------------------------------------------------ hostile records
+
+def _with(key, feature, image=None):
+    """An Example whose entry `key` holds the bytes of another feature."""
+    image = _image(0) if image is None else image
+    shape, data = tfrecords._entries(image)
+    other = tfrecords._entry(key, feature)
+    return tfrecords._field(1, other + data if key == b'shape' else shape + other)
+
+
+_NUMBER = tfrecords._field(3, b'\x08\x05')                  # an Int64List with one number
+_ENDLESS = b'\xff' * 100000
+
+
+@pytest.mark.parametrize('payload', [
+    _with(b'data', _NUMBER), _with(b'data', b'\x08\x05'), _with(b'data', tfrecords._field(1, b'\x08\x05')),
+    _with(b'shape', b'\x08\x05'), _with(b'shape', tfrecords._field(3, b'\x0a\x0b' + _ENDLESS[:11])),
+    _with(b'shape', tfrecords._field(3, tfrecords._field(1, b'\x01\x01'))),
+    _with(b'shape', tfrecords._field(3, tfrecords._field(1, b'\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01' * 3))),
+    _ENDLESS, b'\x0a' + _ENDLESS, b'\x08\x05', b'', b'\x0a\x02\x0a\x00',
+    tfrecords._field(1, tfrecords._entries(_image(0))[1]),              # no shape
+    tfrecords._field(1, b''.join(tfrecords._entries(_image(0)) * 2))[:-1],
+], ids=range(14))
+def test_records_that_hold_no_image(tmp_path, payload):
+    folder = _dataset(tmp_path / 'd')
+    with open(os.path.join(folder, 'd-r04.tfrecords'), 'wb') as file:
+        file.write(tfrecords.frame(payload))
+    with pytest.raises(UserError, match='d-r04.tfrecords: record 0 holds no image'):
+        tfrecords.read_levels(folder)
+    with pytest.raises(ValueError):
+        tfrecords.decode_image(payload)
+
+
+def test_shapes_that_differ_within_a_level(tmp_path):
+    path = _write(tmp_path / 'x.tfrecords', [_image(0), _image(1), _image(2, (3, 4, 16))])      # as many bytes
+    images = tfrecords.read_images(path)
+    assert [next(images).shape, next(images).shape] == [(3, 8, 8)] * 2
+    with pytest.raises(UserError, match=r'record 2 holds an image of shape \[3, 4, 16\] among others of \[3, 8, 8\]'):
+        next(images)
+
+
+def test_encodings():
+    """Every way in which TensorFlow writes an image of a shape."""
+    for shape in ((1, 4, 4), (3, 8, 8), (3, 256, 256)):
+        image = _image(0, shape)
+        shaped, data = tfrecords._entries(image)
+        for message in (tfrecords._field(1, shaped + data), tfrecords._field(1, data + shaped)):
+            assert tf.train.Example.FromString(message).features.feature['data'].bytes_list.value[0] == image.tobytes()
+            assert message in [before + image.tobytes() + after for before, after in tfrecords.encodings(shape)]
