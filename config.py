@@ -36,4 +36,4 @@ DEMO_NAME = 'demo64.pkl'                  # which of the models there draws wher
 HEARTBEAT_PORT = os.environ.get('DISCO_HEARTBEAT_PORT', '')     # of the chief, training on several hosts; '': by rule
 
 # Worlds (worlds/parts.py) and the module that registers each.
-WORLDS = {'real': 'worlds.real', 'synthetic': 'synthetic.world'}
+WORLDS = {'real': 'worlds.real', 'synthetic': 'synthetic.world', 'human': 'human.world'}

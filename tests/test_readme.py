@@ -14,8 +14,8 @@ import config
 
 CHAIN = '## The whole chain without any licence'
 TABLE = '## Commands and flags'
-FOLDERS = ('demo', 'dnnlib', 'metrics', 'perception', 'preprocess', 'renderer', 'sampling', 'synthetic', 'training',
-           'vae', 'worlds')
+FOLDERS = ('demo', 'dnnlib', 'human', 'metrics', 'perception', 'preprocess', 'renderer', 'sampling', 'synthetic',
+           'training', 'vae', 'worlds')
 
 # A few steps at 16 x 16 in place of hours.
 TINY = dict(
