@@ -18,7 +18,7 @@ namespace {
 
 constexpr float kMinSquare = 1e-12f;  // Vectors with a smaller square are not stretched to length 1.
 constexpr int kSideFaces = 4;         // Faces that share one reading of a block.
-constexpr int kTileColumns = 80;      // Of a gradient: their sums stay in the nearest cache.
+constexpr int kTileColumns = 160;     // Of a gradient: their sums stay in the nearest cache.
 constexpr int64_t kChunkVertices = 1024;  // Sums over vertices are made by chunks, then over chunks in float64.
 
 typedef float Run __attribute__((vector_size(32)));  // Half a block's share of a column.
