@@ -253,7 +253,7 @@ def test_weights_of_other_origin_are_left_alone(tmp_path, capsys):
     checkpoints.save(new, {'x': np.float32(3)})
     demo._publish(folders, 5, {})               # our own result may be replaced
     assert checkpoints.read(used)['x'] == 3
-    assert 'DISCO_VAE_WEIGHTS_DIR=' in capsys.readouterr().out
+    assert f'with --vae_weights {tmp_path}' in capsys.readouterr().out
 
 
 def test_resuming_at_another_width_is_refused(tmp_path):
