@@ -106,7 +106,8 @@ def _readers(folder):
 
 
 def _soak(folder):
-    import resource         # not everywhere
+    import resource  # not everywhere
+
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for name, (seed, read) in _readers(folder).items():
         random, refused = np.random.RandomState(1), 0
@@ -125,8 +126,8 @@ def _soak(folder):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == 'win32', reason='limits of memory are of other systems')
 def test_readers_of_mutated_inputs(tmp_path):
-    done = subprocess.run([sys.executable, '-m', 'tests.test_soak_inputs', str(tmp_path)], cwd=config.ROOT, timeout=1200,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    done = subprocess.run([sys.executable, '-m', 'tests.test_soak_inputs', str(tmp_path)], cwd=config.ROOT,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=1200)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     print(done.stdout)
 
