@@ -134,7 +134,7 @@ class Record:
     def _take(self, line: str) -> None:
         try:
             name, made = _parse(json.loads(line))
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
             return
         self._remember(name, made)
 

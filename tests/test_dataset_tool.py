@@ -340,6 +340,15 @@ def test_folders_in_folders_and_those_of_preprocessing(tmp_path):
     assert dataset_writer.ImageFiles(str(tmp_path)).names == source.names
 
 
+def test_pictures_are_turned_as_their_exif_data_say(tmp_path):
+    pictures = _pictures(tmp_path / 'in')
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.ascontiguousarray(np.rot90(pictures[0]))).save(str(tmp_path / 'in' / 'p0.png'), exif=exif)
+    dataset_writer.write_dataset(str(tmp_path / 'd'), dataset_writer.ImageFiles(str(tmp_path / 'in')), False, 1)
+    assert np.array_equal(_read(tmp_path / 'd'), [picture.transpose(2, 0, 1) for picture in pictures])
+
+
 def test_pictures_of_another_size_are_not_decoded(tmp_path, monkeypatch):
     _pictures(tmp_path / 'in')
     Image.new('RGB', (64, 64)).save(str(tmp_path / 'in' / 'large.png'))

@@ -102,7 +102,8 @@ def test_a_torn_line_costs_one_result(tmp_path):
 
 
 @pytest.mark.parametrize('line', ['[]', '{"name": 1}', '{"name":"a","files":[],"from":{},"with":{}}',
-                                  '{"name":"a","files":{},"from":{"p":[1,2]},"with":{}}', '\x00\xff', '1e999'])
+                                  '{"name":"a","files":{},"from":{"p":[1,2]},"with":{}}', '\x00\xff', '1e999',
+                                  '{"name":"a","files":{},"from":{"p":[1e999,0,0,null]},"with":{}}'])
 def test_any_line_is_read_or_ignored(tmp_path, line):
     _file(tmp_path / places.RECORD, line + '\n' + '[' * 99999)
     assert places.Record(str(tmp_path)).made == {}

@@ -15,7 +15,7 @@ import config
 import preprocess_data
 from dnnlib.tflib import checkpoints, tfutil
 from dnnlib.tflib.compat import tf
-from dnnlib.util import UserError
+from dnnlib.util import EasyDict, UserError
 from perception import networks_recon, networks_small
 from preprocess import alignment, detect, landmarks, picture_files, pipeline, plan
 from renderer import face_model
@@ -234,6 +234,20 @@ def test_results_belong_to_what_they_were_made_from(tmp_path):
     outcome = _outcome(folder, out, {'network': 'y'})
     assert outcome.again == {'other network': 3} and outcome.new == 3
     assert _outcome(folder, out, {'network': 'y'}).before == 3
+
+
+def test_networks_and_templates_are_told_apart(tmp_path):
+    def settings(content, template=TEMPLATE, **more):
+        (tmp_path / 'w.index').write_bytes(b'index')
+        (tmp_path / 'w.data-00000-of-00001').write_bytes(content)
+        spec = EasyDict(network='small_recon', weights=str(tmp_path / 'w'), **more)
+        return preprocess_data.settings_of(template, {'recon': spec})
+
+    first = settings(b'one')
+    assert settings(b'one') == first and set(first) == {'face model', 'reconstruction network'}
+    assert settings(b'two')['reconstruction network'] != first['reconstruction network']
+    assert settings(b'one', size=64)['reconstruction network'] != first['reconstruction network']
+    assert settings(b'one', TEMPLATE + 0.01)['face model'] != first['face model']
 
 
 def test_a_result_that_no_longer_fits_is_named(tmp_path):
