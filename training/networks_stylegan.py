@@ -70,11 +70,6 @@ def _feature_counts(fmap_base, fmap_decay, fmap_max):
     return lambda stage: min(int(fmap_base / 2.0 ** (stage * fmap_decay)), fmap_max)
 
 
-def _is_fused(fused_scale, level):
-    """Whether the scaling between `level` and the coarser one takes its fused form; 'auto': from 128 pixels up."""
-    return level >= 7 if fused_scale == 'auto' else bool(fused_scale)
-
-
 def _check_dtype(dtype):
     if dtype != 'float32':
         raise UserError(f'dtype {dtype!r}: expected float32')
@@ -242,8 +237,8 @@ def G_synthesis(
 
     def up(x, level):
         kernel = _kernel(x, 3, fmaps(level - 1), gain, use_wscale)
-        # The fused form of the released networks turns the stored kernel round.
-        kernel = kernel[::-1, ::-1] if _is_fused(fused_scale, level) else kernel
+        # The fused form of the released networks, 'auto' from 128 pixels up, turns the stored kernel round.
+        kernel = kernel[::-1, ::-1] if (level >= 7 if fused_scale == 'auto' else fused_scale) else kernel
         return _blur(layers.upscale_conv2d(x, kernel), blur_filter)
 
     def start():
@@ -279,10 +274,7 @@ def _noise_variables(top):
 
 
 def _fresh_noise(shape, seed, layer):
-    """N(0, 1) [N, 1, H, W]; with a seed the layers' draws are those of seed[1], seed[1] + 1, ...
-
-    seed: [2], of the whole batch; [N, 2], of each image, whose maps then do not depend on the others in the batch.
-    """
+    """N(0, 1) [N, 1, H, W]. seed: [2], of the whole batch, or [N, 2], of each image alone; layer k draws by [1] + k."""
     if seed is None:
         return tf.random_normal(shape)
     seed = tf.convert_to_tensor(seed)
