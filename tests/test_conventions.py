@@ -1,5 +1,6 @@
 """preprocess.conventions: right landmarks are never refused, those of another convention always, with the reason."""
 
+import itertools
 import os
 
 import numpy as np
@@ -8,13 +9,16 @@ import pytest
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
+from human import face_model as human_face
+from human import prior as human_prior
 from preprocess import conventions, landmarks, picture_files
 from renderer import face_model
 from renderer.face_decoder import FaceDecoder, project_224, project_256
 from synthetic import face_model as synthetic_face
-from synthetic import prior
+from synthetic import prior as synthetic_prior
 from tests.common import assert_close, shared
 
+WORLDS = {'synthetic': (synthetic_face, synthetic_prior), 'human': (human_face, human_prior)}
 SIZE = (400, 400)
 WRONG = {       # {name: (points -> points of another convention, part of the reason)}
     'nose first': (lambda p: p[[2, 0, 1, 3, 4]], 'nose first'),
@@ -38,12 +42,15 @@ def real():
     return landmarks.five_points(points), {name: landmarks.read(os.path.join(folder, name)) for name in files}
 
 
-@pytest.fixture(scope='module')
-def synthetic():
-    """(template, landmarks [N, 5, 2]) of the synthetic world: both views, heads turned as far as they ever are."""
-    model = synthetic_face.load_model()
+@pytest.fixture(scope='module', params=['synthetic', 'human'])
+def synthetic(request):
+    """(template, landmarks [N, 5, 2]) of a drawn world: both views, heads turned as far as they ever are."""
+    faces, prior = WORLDS[request.param]
+    model = faces.load_model()
     coeffs = np.stack([prior.coefficients(np.random.RandomState(k), free=True) for k in range(200)])
-    corners = np.array([[p, y, r] for p in (-0.3, 0.3) for y in (-0.7, 0.7) for r in (-0.15, 0.15)])
+    limits = np.array(prior.ANGLES)[:, 1]
+    corners = np.array(list(itertools.product(*[(-limit, limit) for limit in limits])))
+    assert limits[1] >= 0.7
     coeffs[:160, 224:227] = np.tile(corners, [20, 1])
     with tf.Graph().as_default() as graph, tfutil.create_session(2, graph) as session:
         decoder = FaceDecoder(model, model.landmarks)
@@ -51,7 +58,7 @@ def synthetic():
         views = session.run([project_224(points), project_256(points)])
     found = [landmarks.five_points(points) * [1, -1] + [0, size] for view, size in zip(views, (224, 256))
              for points in view.astype(np.float64)]
-    return landmarks.five_points(synthetic_face.template()), np.array(found)
+    return landmarks.five_points(faces.template()), np.array(found)
 
 
 def _check(points, template, size):
@@ -66,7 +73,7 @@ def test_right_files_pass(real):
         _check(points, template, (1200, 1200))
 
 
-def test_the_synthetic_world_passes(synthetic):
+def test_drawn_worlds_pass(synthetic):
     template, found = synthetic
     for points in found:
         _check(points + 100, template, (500, 500))      # some faces reach beyond the picture
