@@ -245,6 +245,7 @@ def _invert(args, faces, specs, identity, photos, skipped):
                  'identity network': identity}
     kept = inversion.Kept(args.inversions, photos, made_with)
     if kept.todo:
+        health.warn_of_model(faces)
         world = label.read_model(faces.path)['world']
         health.warn_of_photos(faces, [photo.picture for photo in kept.todo], [photo.name for photo in kept.todo], world)
     batch = min(args.batch, max(1, len(kept.todo)))

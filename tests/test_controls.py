@@ -51,32 +51,48 @@ def test_names_of_the_light_do_not_touch_each_other():
     assert_close(products - np.diag(np.diag(products)), np.zeros([5, 5]), atol=1e-12)
 
 
-@pytest.mark.parametrize('name, toward', [('light_left', (-1, 0, 0)), ('light_top', (0, 1, 0)),
-                                          ('light_front', (0, 0, 1))])
-def test_light_comes_from_where_its_name_says(name, toward, tf_session):
-    """By the renderer's own harmonics: x is to the right of the picture, y up, z to the camera."""
+@pytest.fixture(scope='module')
+def rendered():
+    """faces -> renders of the synthetic head without pose, [N, 64, 64, 3], with what is lit in all of them: a mask."""
     from dnnlib.tflib.compat import tf
-    from renderer.face_decoder import harmonic_light
-    toward = np.array(toward, np.float32)
-    normals = np.stack([toward, -toward], axis=1)[None]         # [1, 3, 2]
-    lit = Face(np.zeros(254)).set(name, 0.5)
-    dark = Face(np.zeros(254))
-    light = [tf_session.run(harmonic_light(tf.constant(normals), tf.eye(3)[None], tf.constant(face.lighting[None])))
-             for face in (lit, dark)]
-    assert_close(light[0] - light[1], 0.5 * light[1] * np.float32([1, -1]), atol=1e-5)     # a share of the mean light
+    from dnnlib.tflib.runner import GraphRunner
+    from renderer.face_renderer import FaceRenderer
+    with GraphRunner() as runner:
+        with runner.building():
+            coeffs = tf.placeholder(tf.float32, [None, 254])
+            render = FaceRenderer(World('synthetic').face_model()).render(coeffs, 64)
+
+        def draw(*faces):
+            image, mask = runner.run([render.image, render.mask], {coeffs: np.stack([face.coeffs for face in faces])})
+            return image, mask[0, ..., 0] > 0.99
+        yield draw
 
 
-def test_brightness_and_warmth_are_shares_of_the_mean_light(tf_session):
-    from dnnlib.tflib.compat import tf
-    from renderer.face_decoder import harmonic_light
-    normal = tf.constant(np.float32([0.6, 0, 0.8]).reshape(1, 3, 1))
+@pytest.mark.parametrize('name, side', [('light_left', np.s_[:, :24]), ('light_top', np.s_[:24])])
+def test_light_comes_from_where_its_name_says(name, side, rendered):
+    """Left and top of the picture."""
+    image, mask = rendered(Face(np.zeros(254)).set(name, 0.3), Face(np.zeros(254)).set(name, -0.3))
+    difference = (image[0] - image[1]).mean(axis=2)
+    away = difference[:, 40:][mask[:, 40:]] if name == 'light_left' else difference[44:][mask[44:]]
+    assert np.median(difference[side][mask[side]]) > 5 and np.median(away) < -2
 
-    def light(face):
-        return tf_session.run(harmonic_light(normal, tf.eye(3)[None], tf.constant(face.lighting[None])))[0, :, 0]
 
-    mean = light(Face(np.zeros(254)))
-    assert_close(light(Face(np.zeros(254)).set('brightness', 0.25)), 1.25 * mean, atol=1e-5)
-    assert_close(light(Face(np.zeros(254)).set('warmth', 0.2)), mean * np.float32([1.2, 1, 0.8]), atol=1e-5)
+def test_light_from_the_front_is_brightest_in_the_middle(rendered):
+    image, mask = rendered(Face(np.zeros(254)), Face(np.zeros(254)).set('light_front', 0.2))
+    gain = image[1].mean(axis=2) / np.maximum(image[0].mean(axis=2), 1)
+    rim = mask.copy()
+    rim[:, 18:46] = False
+    assert 1.2 > np.median(gain[20:44, 24:40]) > np.median(gain[rim]) + 0.02
+
+
+def test_brightness_and_warmth_are_shares_of_the_mean_light(rendered):
+    plain, brighter, warm = (Face(np.zeros(254)).set(*change)
+                             for change in (('yaw', 0), ('brightness', -0.25), ('warmth', -0.2)))
+    image, mask = rendered(plain, brighter, warm)
+    inside = (image[0] > 20).all(axis=2) & (image < 250).all(axis=(0, 3)) & mask
+    assert inside.sum() > 300
+    assert_close(image[1][inside] / image[0][inside], np.full([inside.sum(), 3], 0.75), atol=0.01)
+    assert_close(image[2][inside] / image[0][inside], np.tile([0.8, 1, 1.2], [inside.sum(), 1]), atol=0.01)
 
 
 def test_unknown_names_say_what_there_is():

@@ -170,6 +170,9 @@ def test_edits_by_reference(world, photos, capsys):
     assert_close(stored[:224], photos[0][:224], atol=1e-6)
     made = pictures('edit_images')
     assert np.abs(made['a_as_a.png'].astype(int) - made['a_redrawn.png']).max() <= 1
+    Face(np.zeros(254 + 5)).save('five.npz')                        # of a generator with another noise vector
+    code, out, err = _run(world, capsys, '--reference', 'five.npz', '--take', 'pose', '--outdir', 'five')
+    assert code == 0 and 'a_as_five.png' in os.listdir('five'), err
 
 
 def test_photos_are_searched_for_once(world, photos, capsys):
