@@ -144,7 +144,7 @@ class Cluster:
 
         precision: of sessions; see tfutil.session_config.
         """
-        self.place = place
+        self.place, self.precision = place, precision
         devices = local_devices(num_gpus) if not logical_cpus else [f'/device:CPU:{i}' for i in range(logical_cpus)]
         self._config = self._session_config(devices, precision)
         self._target = ''

@@ -18,6 +18,7 @@ from vae.model import Decoders
 MOST_LEFT_OUT = 100         # steps in a row without finite gradients, then there is no hope
 SPREAD_FLOOR = 0.2          # of a factor's largest spread: coefficients well below it are residue of the VAE
 SPREAD_SAMPLES = 4096
+LARGEST_ERROR = 0.5         # that a precision other than float32 may bring, see `check_precision`
 
 
 def load_context(world, config, stage, weights, noise_dim, forms):
@@ -79,6 +80,8 @@ class TrainingGraph:
         self.inputs, rate = objectives.placeholders(), tf.placeholder(tf.float32, [], 'learning_rate')
         self._placeholders = dict(self.inputs._asdict(), learning_rate=rate)
         self._optimizers = OrderedDict([('G', Optimizer('TrainG', rate)), ('D', Optimizer('TrainD', rate))])
+        self._checked = {}          # {'G', 'D': (loss, gradients)} of a step on the first device
+        self._lod = None            # that networks were told last
         self._D_steps = {r1: self._build_D_step(r1) for r1 in (True, False)[:context.config.r1_interval]}
         self._G_steps = {full: self._build_G_step(full) for full in forms}
         self._forget = tf.group(*[optimizer.reset_state() for optimizer in self._optimizers.values()])
@@ -106,14 +109,46 @@ class TrainingGraph:
         """They forget what they have learned of the gradients."""
         tfutil.run(self._forget)
 
+    def precision_errors(self, feed):
+        """How far the session's precision is off float32 -> {'D', 'G': (error of the loss, error of the gradients)}.
+
+        Of one step of each, relative: gradients by the L2 norm of all together. feed: as for step_D; the reals are
+        pictures by chance. Nothing changes in the end. What new networks hold as constants is spread for it: they
+        would be normalised by a deviation that is nothing but rounding.
+        """
+        config, size = self.context.config, self.context.config.resolution >> int(np.floor(feed['lod']))
+        shape = [feed['minibatch'] * len(self._copies), self._reals.shape.as_list()[1], size, size]
+        given = {self._placeholders[key]: value for key, value in feed.items()}
+        given[self._reals] = np.random.RandomState(config.resolution).randint(0, 256, shape, np.uint8)
+        variables = [variable for net in (self.G, self.D) for variable in net.vars.values()]
+        before = dict(zip(variables, tfutil.run(variables)))
+        random = np.random.RandomState(0)
+        tfutil.set_vars({variable: value + 0.1 * random.standard_normal(value.shape) for variable, value in
+                         before.items() if variable.trainable and np.ptp(value) == 0})
+        self._tell_lod(feed['lod'])
+        with tfutil.float32_session(tf.global_variables()):
+            exact = {name: tfutil.run(step, given) for name, step in self._checked.items()}
+        found = {name: tfutil.run(step, given) for name, step in self._checked.items()}
+        tfutil.set_vars(before)                         # lod and the average of w have moved, too
+        self._lod = None
+        return {name: tuple(_relative_error(*pair) for pair in zip(found[name], exact[name])) for name in found}
+
     def _run(self, name, steps, feed):
         """All session runs of a step -> means of their terms."""
+        self._tell_lod(feed['lod'])
         keep, last = steps
         feed, found = dict(feed), []
         for step in [keep] * (self.context.config.accumulate - 1) + [last]:
             found.append(run_step(name, step, {self._placeholders[key]: value for key, value in feed.items()}))
             feed['nimg'] += feed['minibatch'] * self._cluster.num_replicas      # other latents in each
         return {term: np.mean([values[term] for values in found]) for term in found[-1]}
+
+    def _tell_lod(self, lod):
+        """Set the networks' lod before a step: in bfloat16 TensorFlow may read it before the step's own assignment."""
+        if lod != self._lod:
+            networks = [net for G, D in self._copies for net in (G, G.components.synthesis, D)]
+            tfutil.set_vars({net.find_var('lod'): lod for net in networks})
+            self._lod = lod
 
     def _build_D_step(self, r1):
         """The discriminator's step, together with the update of Gs."""
@@ -146,7 +181,9 @@ class TrainingGraph:
         for i, (device, copy) in enumerate(zip(devices, self._copies)):
             with tf.device(device), tf.name_scope(f'{name}_tower{i}'):
                 loss, terms = objective(i, *copy)
-                optimizer.register(loss, copy[trained].trainables)
+                gradients = optimizer.register(loss, copy[trained].trainables)
+                if i == 0:
+                    self._checked.setdefault(name, (loss, gradients))
                 towers.append(OrderedDict(terms, **{'Loss/' + name: loss}))
         runs = self.context.config.accumulate
         keep = optimizer.accumulate(runs) if runs > 1 else None
@@ -206,6 +243,24 @@ def run_step(name, step, feed):
                         'checkpoint')
     values[f'{name}/overflow_frequency'] = float(left_out > 0)
     return values
+
+
+def _relative_error(found, exact):
+    """|found - exact| / |exact| of a number, or of a list of arrays as one vector."""
+    found, exact = (np.concatenate([np.ravel(x) for x in (value if isinstance(value, (list, tuple)) else [value])])
+                    for value in (found, exact))
+    return float(np.linalg.norm(found - exact) / max(np.linalg.norm(exact), 1e-6))
+
+
+def check_precision(graph, feed, precision):
+    """Compare a step with float32 -> a line that says how far it is off. UserError above LARGEST_ERROR."""
+    errors = graph.precision_errors(feed)
+    line = ', '.join(f'{name}: loss {loss:.2%}, gradients {gradients:.2%}' for name, (loss, gradients) in
+                     sorted(errors.items()))
+    if not max(error for pair in errors.values() for error in pair) <= LARGEST_ERROR:       # so NaN is refused, too
+        raise UserError(f'--precision {precision}: a step is off float32 by more than {LARGEST_ERROR:.0%} ({line}); '
+                        'leave the option out')
+    return f'{precision} against float32, one step: {line}'
 
 
 def restore_state(variables, checkpoint):

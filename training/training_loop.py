@@ -18,7 +18,7 @@ from dnnlib.tflib.compat import tf
 from dnnlib.util import EasyDict, UserError
 from training import checkpoints, configs, objectives, schedule, snapshots
 from training.dataset import TFRecordDataset
-from training.graph import TrainingGraph, load_context, new_networks, unit_scale
+from training.graph import TrainingGraph, check_precision, load_context, new_networks, unit_scale
 from training.run_writer import RunWriter
 from training.telemetry import Telemetry
 from worlds.parts import World
@@ -102,6 +102,9 @@ def training_loop(
                                config.snapshot_ticks, checkpoint_minutes,
                                evaluation(run.run_dir, telemetry) if evaluation else None)
             writer.begin(dataset, config.grid, seed, progress.nimg, schedule.state_at(plan, progress.nimg).lod)
+        if cluster.precision != 'float32' and cluster.shard[1] == 1:
+            start = schedule.state_at(plan, progress.nimg)
+            say(check_precision(graph, _feed(cluster, config, start, progress.nimg, seed), cluster.precision))
         vote = cluster.vote(2, 'Stop')
         tf_graph.finalize()
 
@@ -111,19 +114,17 @@ def training_loop(
         while not done and not ended_by:
             began = time.monotonic()
             now = schedule.state_at(plan, progress.nimg)
-            each = now.minibatch // (cluster.num_replicas * config.accumulate)
+            feed = _feed(cluster, config, now, progress.nimg, seed)
             active = [int(np.floor(now.lod)), int(np.ceil(now.lod))]
             if active != progress.active:
                 graph.reset_optimizers()
                 progress.active = active
-            anew = dataset.configure(each * len(cluster.devices), now.lod,
+            anew = dataset.configure(feed['minibatch'] * len(cluster.devices), now.lod,
                                      position=progress.nimg // cluster.num_replicas * len(cluster.devices))
             with _explained_by(dataset), _patience(cluster, anew):
                 for _ in range(STEP_PAIRS):
-                    feed = dict(lod=now.lod, minibatch=each, nimg=progress.nimg, seed=seed,
-                                learning_rate=now.learning_rate)
                     terms = dict(graph.step_D(feed), **graph.step_G(feed))
-                    progress.nimg += now.minibatch
+                    feed['nimg'] = progress.nimg = progress.nimg + now.minibatch
                     telemetry.step(progress.nimg, terms)
             progress.tick_seconds += time.monotonic() - began
 
@@ -142,6 +143,12 @@ def training_loop(
             writer.finish()
         telemetry.close()
     return ended_by
+
+
+def _feed(cluster, config, now, nimg, seed):
+    """What TrainingGraph's steps are fed. now: schedule.State."""
+    each = now.minibatch // (cluster.num_replicas * config.accumulate)
+    return dict(lod=now.lod, minibatch=each, nimg=nimg, seed=seed, learning_rate=now.learning_rate)
 
 
 def _networks(cluster, context, num_channels, snapshot, progress):

@@ -1,0 +1,73 @@
+"""Training in another precision: a step compared with float32 before it begins; lod is told before it is read."""
+
+import contextlib
+
+import numpy as np
+import pytest
+
+from benchmarks import train as bench
+from dnnlib.tflib import tfutil
+from dnnlib.tflib.compat import tf
+from dnnlib.util import EasyDict, UserError
+from training import configs, graph
+from training.distributed import Cluster
+
+SMALL = dict(fmap_base=64, fmap_max=8)
+
+
+@contextlib.contextmanager
+def opened(precision):
+    """A small TrainingGraph of the synthetic world, 16 pixels; its reals are fed."""
+    config = EasyDict(configs.load('demo64'), resolution=16, full_resolution=64, discriminator=SMALL,
+                      generator=dict(SMALL, dlatent_size=16, mapping_fmaps=16, mapping_layers=2))
+    cluster = Cluster(precision=precision)
+    with tf.Graph().as_default(), cluster.session():
+        tf.set_random_seed(1)
+        context = bench._demo_context(config, 1)
+        reals = tf.placeholder(tf.uint8, [None, 3, None, None])
+        built = graph.TrainingGraph(cluster, context, graph.new_networks(config, 3, bench.NOISE_DIM), reals, (False,))
+        built.initialize()
+        yield built
+
+
+def _feed(lod):
+    return dict(lod=lod, minibatch=4, nimg=1000, seed=1, learning_rate=0.0)
+
+
+def test_float32_is_itself_and_nothing_changes():
+    with opened('float32') as built:
+        before = tfutil.run(list(built.state.values()))
+        errors = built.precision_errors(_feed(1.0))
+        assert errors == {'D': (0.0, 0.0), 'G': (0.0, 0.0)}
+        for one, other in zip(before, tfutil.run(list(built.state.values()))):
+            assert (one == other).all()
+        assert graph.check_precision(built, _feed(1.0), 'float32').startswith('float32 against float32, one step: D: l')
+
+
+def test_what_is_too_far_off_is_refused(monkeypatch):
+    with opened('float32') as built:
+        for errors in ({'D': (0.01, 0.6), 'G': (0, 0)}, {'D': (np.nan, 0), 'G': (0, 0)}):
+            monkeypatch.setattr(built, 'precision_errors', lambda feed, errors=errors: errors)
+            with pytest.raises(UserError, match='--precision bfloat16: a step is off float32 by more than 50%'):
+                graph.check_precision(built, _feed(0.0), 'bfloat16')
+
+
+def _needs_bfloat16():
+    try:
+        tfutil.check_precision('bfloat16', on_gpu=False)
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+def test_bfloat16_is_near_float32_and_sees_each_lod_at_once():
+    _needs_bfloat16()
+    with opened('bfloat16') as built:
+        errors = built.precision_errors(_feed(0.0))
+        assert all(0 < error < graph.LARGEST_ERROR for pair in errors.values() for error in pair)
+        for lod in (1.0, 0.0):
+            built._tell_lod(lod)
+            pictures = np.random.RandomState(0).randint(0, 256, [4, 3, 16 >> int(lod), 16 >> int(lod)], np.uint8)
+            given = {built._placeholders[key]: value for key, value in _feed(lod).items()}
+            given[built._reals] = pictures
+            loss = built._checked['D'][0]
+            assert tfutil.run(loss, given) == tfutil.run(loss, given)       # the first step sees this lod already
