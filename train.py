@@ -374,7 +374,8 @@ def main():
     from training.distributed import Cluster
     from training.training_loop import training_loop
     arguments = {key: value for key, value in options.items() if key not in NOT_LOOP}
-    with Cluster.from_environment(options.num_gpus, options.cpu_devices, precision=options.precision) as cluster:
+    with Cluster.from_environment(options.num_gpus, options.cpu_devices, precision=options.precision,
+                                  core_share=options.config.core_share) as cluster:
         with open_run(options, run_dir, cluster) as run:
             ended_by = training_loop(run, cluster, evaluation=_evaluation(options), **arguments)
             if run and ended_by:

@@ -136,7 +136,7 @@ def main():
     config = configs.load('ffhq256' if args.full else 'demo64')
     resolutions = args.resolutions or ([256] if args.full else [8, 16, 32, 64])
     print(machine_line())
-    with tf.Graph().as_default(), Cluster(precision=args.precision).session():
+    with tf.Graph().as_default(), Cluster(precision=args.precision, core_share=config.core_share).session():
         context = (_full_context if args.full else _demo_context)(config, args.stage)
         bench = Bench(config, context)
         found = [bench.measure(r, args.minibatch, args.repeats) for r in resolutions]

@@ -64,7 +64,7 @@ RULES = dict(
     snapshot_ticks=_whole(1),
     grid=_or_none(_list(_whole(1, 256), (2,), '[columns, rows], whole numbers from 1 to 256')),
     l1_resolution=_number(0), full_resolution=_number(0), w_l1=_number(0), w_l1_above=_number(0), r1_gamma=_number(0),
-    r1_interval=_whole(1, 1000))
+    core_share=_number(0.01, 1), r1_interval=_whole(1, 1000))
 
 TABLES = ('training_kimg', 'transition_kimg', 'learning_rate_dict', 'tick_kimg_dict')      # may be by resolution
 

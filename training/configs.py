@@ -38,9 +38,10 @@ FFHQ256 = dict(
     w_l1_above=0.0,                 # its weight at higher resolutions
     full_resolution=64,             # active resolution from which landmarks, lighting, identity and skin colour count
     r1_gamma=10.0,                  # R1 penalty times half of this
+    core_share=1.0,                 # of a CPU's cores, what one operation may take; small networks gain by .5
     r1_interval=1,                  # only every so many steps of D have the penalty, with so many times the weight
 )
-NEWER = ('accumulate', 'r1_interval')   # entries that runs of earlier versions lack
+NEWER = ('accumulate', 'core_share', 'r1_interval')   # entries that runs of earlier versions lack
 
 # The small synthetic world, some seven hours on two cores with --precision bfloat16.
 DEMO64 = dict(
@@ -53,7 +54,7 @@ DEMO64 = dict(
     training_kimg={8: 40, 16: 75, 32: 180, 64: 0}, transition_kimg={8: 75, 16: 150, 32: 100, 64: 0},
     learning_rate=0.002, learning_rate_dict={}, minibatch=16,
     tick_kimg=10, tick_kimg_dict={}, snapshot_ticks=5,
-    w_l1_above=5.0, full_resolution=32, r1_gamma=1.0,
+    w_l1_above=5.0, full_resolution=32, r1_gamma=1.0, core_share=0.5,
 )
 
 # What a run keeps when --resume --config brings another configuration: data, networks, what its pictures show, its end.

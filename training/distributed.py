@@ -139,14 +139,14 @@ class Cluster:
 
     def __init__(self, place: Optional[Place] = None, num_gpus: Optional[int] = None,
                  logical_cpus: Optional[int] = None, limits: Optional[Limits] = None,
-                 precision: str = 'float32') -> None:
+                 precision: str = 'float32', core_share: float = 1.0) -> None:
         """Meet the other processes. logical_cpus: cut the CPU into that many devices, instead of GPUs.
 
-        precision: of sessions; see tfutil.session_config.
+        precision: of sessions; see tfutil.session_config. core_share: of a CPU's cores, what one operation may take.
         """
         self.place, self.precision = place, precision
         devices = local_devices(num_gpus) if not logical_cpus else [f'/device:CPU:{i}' for i in range(logical_cpus)]
-        self._config = self._session_config(devices, precision)
+        self._config = self._session_config(devices, precision, core_share)
         self._target = ''
         self._callbacks: List[Callable[[], Any]] = []
         self._instances = 0
@@ -160,13 +160,15 @@ class Cluster:
 
     @classmethod
     def from_environment(cls, num_gpus: Optional[int] = None, logical_cpus: Optional[int] = None,
-                         limits: Optional[Limits] = None, precision: str = 'float32') -> 'Cluster':
+                         limits: Optional[Limits] = None, precision: str = 'float32',
+                         core_share: float = 1.0) -> 'Cluster':
         """The cluster that TF_CONFIG describes, with this machine's devices by --num_gpus (None: all visible).
 
         Waits up to five minutes for the other processes. Raises UserError when TF_CONFIG is malformed, a port is
         taken, somebody does not show up, or there are fewer GPUs than asked for.
         """
-        return cls(read_tf_config(os.environ.get('TF_CONFIG', '')), num_gpus, logical_cpus, limits, precision)
+        place = read_tf_config(os.environ.get('TF_CONFIG', ''))
+        return cls(place, num_gpus, logical_cpus, limits, precision, core_share)
 
     def session(self, graph: Any = None, threads: Optional[int] = None) -> Any:
         """A tf.Session on this process's devices that can take part in all-reduces.
@@ -289,9 +291,11 @@ class Cluster:
             self._heartbeat.wait(CALLBACK_SECONDS)
         self._heartbeat.fail(reason)
 
-    def _session_config(self, devices: List[str], precision: str) -> Any:
+    def _session_config(self, devices: List[str], precision: str, core_share: float) -> Any:
         on_gpu = 'GPU' in devices[0]
-        proto = tfutil.session_config(precision=precision, on_gpu=on_gpu)
+        cores = max(1, int(core_share * (os.cpu_count() or 1)))
+        proto = tfutil.session_config(threads_per_op=None if on_gpu or core_share == 1 else cores,
+                                      precision=precision, on_gpu=on_gpu)
         if on_gpu:
             proto.experimental.collective_nccl = True
             if len(devices) < len(gpu_names()):
