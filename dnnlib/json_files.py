@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from typing import Any
 
 from dnnlib.util import UserError, shown, write_atomic
@@ -54,3 +55,14 @@ def _finite(text):
 def write_json(path: str, value: Any) -> None:
     """Write a JSON value, keys sorted; the file appears whole or not at all. UserError where it cannot be written."""
     write_atomic(path, (json.dumps(value, indent=1, sort_keys=True) + '\n').encode())
+
+
+def keep_facts(path: str, facts: dict) -> None:
+    """Say in a JSON file how the files beside it are made. UserError when it says that they were made otherwise."""
+    if not os.path.exists(path):
+        write_json(path, facts)
+        return
+    there = read_json(path, 'how the files beside it were made; delete the folder and run again')
+    if there != facts:
+        raise UserError(f'{path}: the files beside it were made with {shown(json.dumps(there, sort_keys=True))}, not '
+                        f'{json.dumps(facts, sort_keys=True)}; choose another folder or the same options')

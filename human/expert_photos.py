@@ -4,7 +4,6 @@ expression, light, pose and hair, photographed and drawn bare; and what is done 
 
 import concurrent.futures
 import functools
-import json
 import math
 import os
 import zipfile
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from dnnlib.json_files import keep_facts
 from dnnlib.util import UserError, atomic_path
 from human import face_model, photos, prior
 from renderer import camera, factors
@@ -153,7 +153,7 @@ def make_album(folder, count, seed):
 
     Interrupted, it goes on where it was. Raises UserError when the folder holds photos of another seed or world.
     """
-    _check(folder, dict(seed=seed, size=SIZE, world=_world_checksum()))
+    keep_facts(os.path.join(folder, 'album.json'), dict(seed=seed, size=SIZE, world=_world_checksum()))
     paths = [os.path.join(folder, f'part-{i:05d}.npz') for i in range(-(-count // PART))]
     missing = [i for i, path in enumerate(paths) if not os.path.exists(path)]
     if missing:
@@ -205,22 +205,6 @@ def _world_checksum():
     for index in range(8):
         checksum = zlib.crc32(draw_person(0, index)[0].tobytes(), checksum)
     return checksum
-
-
-def _check(folder, facts):
-    path = os.path.join(folder, 'album.json')
-    try:
-        if os.path.exists(path):
-            with open(path, encoding='utf-8') as file:
-                there = json.load(file)
-            if there != facts:
-                raise UserError(f'{folder}: holds photos of another world or seed ({there}, not {facts}); delete it or '
-                                'name another folder')
-            return
-    except (OSError, ValueError) as error:
-        raise UserError(f'{path}: cannot be read ({error}); delete the folder and run again')
-    with atomic_path(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
-        json.dump(facts, file)
 
 
 # ------------------------------------------------------------------------------------------------ windows

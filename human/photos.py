@@ -9,7 +9,6 @@ masks that are right by construction. `python -m human.photos --save_path DIR --
 
 import argparse
 import concurrent.futures
-import json
 import math
 import os
 
@@ -18,6 +17,7 @@ import numpy as np
 import scipy.io
 from tqdm import tqdm
 
+from dnnlib.json_files import keep_facts
 from dnnlib.options import SEED, whole
 from dnnlib.util import UserError, atomic_path, run_main
 from human import background, face_model, film, portrait, prior
@@ -131,23 +131,13 @@ def _path(save_path, folder, index, extension):
 
 def _check_folder(save_path, facts):
     """Make the folders; facts about how the photos are made go into photos.json, and must agree with those there."""
-    path = os.path.join(save_path, 'photos.json')
     try:
         for folder in FOLDERS:
             os.makedirs(os.path.join(save_path, folder), exist_ok=True)
-        if os.path.exists(path):
-            with open(path, encoding='utf-8') as file:
-                there = json.load(file)
-            if there != facts:
-                raise UserError(f'--save_path {save_path}: holds photos made with {there}, not {facts}; choose another '
-                                'folder or the same options')
     except OSError as error:
         raise UserError(f'--save_path {save_path}: cannot be used ({error.strerror}); choose a folder to write into')
-    except ValueError:
-        raise UserError(f'{path}: damaged; delete it if the photos beside it were made with the options of this run')
+    keep_facts(os.path.join(save_path, 'photos.json'), facts)
     label.write(save_path, face_model.WORLD)
-    with atomic_path(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
-        json.dump(facts, file)
 
 
 def _write(save_path, index, photo, masks, points, coeff):

@@ -6,14 +6,13 @@ DIR` makes a second reconstruction network, from other photos, to measure with.
 """
 
 import argparse
-import json
 import os
-import signal
-import threading
 import time
 
 import config
-from dnnlib.util import PRECISION_HELP, PRECISIONS, UserError, atomic_path, run_main
+from dnnlib.json_files import read_json, write_json
+from dnnlib.submission.stop import StopSignals
+from dnnlib.util import PRECISION_HELP, PRECISIONS, UserError, run_main
 from worlds import label
 
 WEIGHTS_DIR = os.path.join(config.ROOT, 'synthetic', 'weights')
@@ -74,23 +73,6 @@ def _check_options(parser, options):
 
 # ------------------------------------------------------------------------------------------------ training
 
-class _Interrupt:
-    """Ctrl-C and a friendly kill set a flag, so that a step is finished and its state saved. Use it in `with`."""
-
-    def __enter__(self):
-        self.asked, self._before = False, {}
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _ask(self, *_):
-        self.asked = True
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
 def train(lesson, album, options, state):
     """Train a network until it has seen `kimg` thousand pictures or its minutes are over.
 
@@ -141,7 +123,7 @@ def _loop(lesson, album, options, steps, first, save, training):
     shown = []
     bar = tqdm(total=steps * options.batch, initial=min(first, steps) * options.batch, unit='img', unit_scale=True,
                mininterval=1, desc=lesson.name)
-    with _Interrupt() as interrupt, concurrent.futures.ThreadPoolExecutor(2) as pool, bar:
+    with StopSignals() as interrupt, concurrent.futures.ThreadPoolExecutor(2) as pool, bar:
         ahead = [pool.submit(batch, step) for step in range(first, min(first + 4, steps))]
         for step in range(first, steps):
             done = progress(step, first, steps, options.minutes, (time.time() - begun) / 60)
@@ -177,19 +159,14 @@ def compact(arrays):
 def write_table(folder, name, entry, accuracy, made):
     """Enter one network into the table in `folder`, beside the others that are there. Raises UserError."""
     path = os.path.join(folder, TABLE)
-    content = {}
-    try:
-        if os.path.exists(path):
-            with open(path, encoding='utf-8') as file:
-                content = json.load(file)
-        content[name] = entry
-        for key, value in (('accuracy', accuracy), ('made', made)):
-            content.setdefault(key, {})[name] = value
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f'{path}: not a table of networks ({error}); delete it or choose another --output')
-    with atomic_path(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
-        json.dump(content, file, indent=1, sort_keys=True)
-        file.write('\n')
+    expected = 'a table of networks; delete it or choose another --output'
+    content = read_json(path, expected) if os.path.exists(path) else {}
+    content[name] = entry
+    for key, value in (('accuracy', accuracy), ('made', made)):
+        if not isinstance(content.setdefault(key, {}), dict):
+            raise UserError(f'{path}: its {key} is no table; delete it or choose another --output')
+        content[key][name] = value
+    write_json(path, content)
 
 
 def run(options, name):

@@ -86,7 +86,7 @@ def test_packed_pictures_are_nearly_what_they_were():
 def test_albums_of_other_seeds_and_damaged_ones_are_refused(tmp_path, small_parts):
     folder = str(tmp_path / 'album')
     expert_photos.make_album(folder, 8, SEED)
-    with pytest.raises(UserError, match='another world or seed'):
+    with pytest.raises(UserError, match='the files beside it were made with'):
         expert_photos.make_album(folder, 8, SEED + 1)
     with open(os.path.join(folder, 'part-00000.npz'), 'r+b') as file:
         file.truncate(1000)

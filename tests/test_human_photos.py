@@ -218,7 +218,7 @@ def test_files_resume_and_are_always_the_same(tmp_path):
         for masks in photos.MASKS:
             assert cv2.imread(str(folder / masks / f'{i:06d}.png'), cv2.IMREAD_UNCHANGED).shape == (32, 32)
     assert not [name for _, _, names in os.walk(str(folder)) for name in names if name.startswith('.tmp')]
-    with pytest.raises(UserError, match='holds photos made with'):
+    with pytest.raises(UserError, match='the files beside it were made with'):
         photos.write_photos(str(folder), 4, size=64, seed=9)
 
 

@@ -77,7 +77,7 @@ def test_albums_are_kept_and_resumed(tmp_path, small_parts):
 def test_albums_of_other_seeds_and_damaged_ones_are_refused(tmp_path, small_parts):
     folder = str(tmp_path / 'album')
     expert_photos.make_album(folder, 8, SEED)
-    with pytest.raises(UserError, match='another world or seed'):
+    with pytest.raises(UserError, match='the files beside it were made with'):
         expert_photos.make_album(folder, 8, SEED + 1)
     with open(os.path.join(folder, 'part-00000.npz'), 'r+b') as file:
         file.truncate(1000)
@@ -247,7 +247,7 @@ def test_wrong_options_are_named(arguments, message, capsys):
 def test_a_broken_table_is_not_overwritten(tmp_path):
     path = tmp_path / experts.TABLE
     path.write_text('[]')
-    with pytest.raises(UserError, match='not a table of networks'):
+    with pytest.raises(UserError, match='a table'):
         experts.write_table(str(tmp_path), 'id', {}, {}, {})
     assert path.read_text() == '[]'
 

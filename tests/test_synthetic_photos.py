@@ -131,7 +131,7 @@ def test_files_resume_and_are_always_the_same(tmp_path):
         assert points[0, 0] < points[1, 0] and points[0, 1] < points[3, 1]          # left eye left, mouth below
         assert cv2.imread(str(folder / 'hair' / f'{i:06d}.png'), cv2.IMREAD_UNCHANGED).shape == (32, 32)
     assert not [name for _, _, names in os.walk(str(folder)) for name in names if name.startswith('.tmp')]
-    with pytest.raises(UserError, match='holds photos made with'):
+    with pytest.raises(UserError, match='the files beside it were made with'):
         photos.write_photos(str(folder), 4, size=64, seed=9)
 
 
