@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from typing import List, Optional
 
 import numpy as np
@@ -153,7 +154,9 @@ def _keep_if(load, path):
 def load_average_w(path: str) -> np.ndarray:
     """A stored average of w, float32 [num_layers, dlatent_size], from text of one row per layer. UserError if bad."""
     try:
-        rows = np.loadtxt(path, dtype=np.float32, ndmin=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')         # of an empty file, which is refused below
+            rows = np.loadtxt(path, dtype=np.float32, ndmin=2)
     except (OSError, ValueError) as error:
         raise UserError(f'{path}: not a table of numbers, one row per layer ({error}); remove it and it is made '
                         'again') from error
