@@ -37,9 +37,11 @@ def parse_options(arguments=None):
     parser = Parser(description=__doc__)
     about = '; '.join(f'{name}: {what}' for name, (what, _) in TASKS.items())
     parser.add_argument('--task', choices=list(TASKS), help=f'{about} (default: all)')
-    parser.add_argument('--world', choices=(label.REAL, 'synthetic'), default=label.REAL, help='whose files: real, '
-                        'the released ones; synthetic, those that come along (default: %(default)s)')
-    parser.add_argument('--model', metavar='FILE', help='a snapshot to look at (default: the released or the small one)')
+    parser.add_argument('--world', choices=(label.REAL, 'synthetic'), default=label.REAL,
+                        help='whose files: real, the released ones; synthetic, those that come along '
+                             '(default: %(default)s)')
+    parser.add_argument('--model', metavar='FILE',
+                        help='a snapshot to look at (default: the released or the small one)')
     return parser.parse_args(arguments)
 
 

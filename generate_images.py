@@ -61,7 +61,8 @@ def main():
     args = _parse()
     options.check_files(args)
     from sampling import bulk, generator, health
-    with generator.FaceGenerator(args.model, args.vae_weights, args.average_w, precision=args.precision) as faces:
+    with generator.FaceGenerator(args.model, args.vae_weights, args.average_w, precision=args.precision,
+                                 noise_mode=args.noise_mode) as faces:
         faces.load_all(args.rate)
         health.warn_of_model(faces)
         fixed, columns = options.chosen_values(args, faces)
@@ -74,8 +75,10 @@ def main():
 
 
 def _is_mine(args, index):
-    """Whether a subject is dealt to this shard."""
-    return index % args.shard[1] == args.shard[0]
+    """Whether a subject is dealt to this shard: by its number, or by its place among --seeds."""
+    if args.seeds:
+        index = args.seeds.index(index) if index in args.seeds else None
+    return index is not None and index % args.shard[1] == args.shard[0]
 
 
 def _open_folder(args, faces, rows, fixed, columns):

@@ -64,7 +64,8 @@ def main():
     options.check_files(args, input=args.input)
     files = find_files(args.input)
     from sampling import bulk, generator, health
-    with generator.FaceGenerator(args.model, args.vae_weights, args.average_w, precision=args.precision) as faces:
+    with generator.FaceGenerator(args.model, args.vae_weights, args.average_w, precision=args.precision,
+                                 noise_mode=args.noise_mode) as faces:
         faces.load_all(args.rate)
         health.warn_of_model(faces)
         columns = _columns(args, faces)

@@ -54,10 +54,11 @@ def open_world(options):
 def recon_specs(world, weights=None):
     """The world's networks, or what --weights names, for perception.experts. UserError: not there."""
     from perception import experts
-    specs = world.expert_specs()
     if weights and not weights.endswith('.json'):
         specs = experts.released_specs()
         specs['recon'].weights = weights
+    else:
+        specs = world.expert_specs()
     experts.check_weights(specs, ('recon',))
     return specs
 

@@ -11,6 +11,7 @@ from dnnlib.options import SEED, real, whole
 from dnnlib.util import UserError, run_main
 from metrics import metric_base
 from sampling import options
+from worlds import label
 
 EXAMPLES = '''examples:
   python run_metrics.py --model network-final.pkl                        the proof table: 200 subjects x 16 pictures for
@@ -55,7 +56,7 @@ def _add_judges(group):
                        'preprocessed pictures (default: none)')
     group.add_argument('--inception', metavar='FILE', help='the public frozen graph classify_image_graph_def.pb, for '
                        'fid, kid, ppl (default: the identity expert, whose values compare with no published ones)')
-    group.add_argument('--world', choices=['real', 'synthetic'], help='face model, VAEs and experts that belong '
+    group.add_argument('--world', choices=label.NAMES, help='face model, VAEs and experts that belong '
                        'together (default: what <model>-world.json says, else real)')
     group.add_argument('--experts', metavar='PATH', help='table of perception networks: experts.json or its folder '
                        '(default: the world\'s)')

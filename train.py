@@ -295,14 +295,17 @@ def check_files(options, run_dir=None):
         experts.check_weights(there.expert_specs(), experts.STAGE_EXPERTS[options.stage])
 
 
-def _dry_run(options):
-    """Print the run in a few aligned lines."""
+def _dry_run(options, run_dir):
+    """Print the run in a few aligned lines. run_dir: of a run that goes on; None: a new one."""
     from training.distributed import Cluster
     devices = Cluster(None, options.num_gpus, options.cpu_devices, precision=options.precision).num_replicas
+    facts = checkpoints.newest_facts(run_dir) if run_dir else None
+    start = facts['nimg'] / 1000 if facts else options.start_kimg
     rows = [('data', f'{options.data_dir} ({options.world} world)'), ('devices here', devices),
-            ('images shown', f'{options.start_kimg:g} to {options.total_kimg:g} kimg')]
+            ('images shown', f'{start:g} to {options.total_kimg:g} kimg'
+             + ('' if start < options.total_kimg else ': nothing is left to do'))]
     plan, before = configs.schedule_of(options.config, devices), None
-    for kimg in range(int(options.start_kimg), math.ceil(options.total_kimg)):
+    for kimg in range(int(start), math.ceil(options.total_kimg)):
         now = schedule.state_at(plan, kimg * 1000)
         if now.resolution != before:
             rows.append((f'from {kimg} kimg', f'resolution {now.resolution}, minibatch {now.minibatch}, learning rate '
@@ -369,7 +372,7 @@ def main():
     print(json.dumps(options, indent=2, sort_keys=True))
     check_files(options, run_dir)
     if 'dry_run' in given:
-        _dry_run(options)
+        _dry_run(options, run_dir)
         return 0
     from training.distributed import Cluster
     from training.training_loop import training_loop

@@ -19,14 +19,14 @@ class Inputs:
         self._options = options
         own = options.vae_weights, options.face_model, options.experts
         if options.source == 'photos' and options.world == 'real':
-            raise UserError('--source photos draws the synthetic world, not the real one; use --source renders')
+            raise UserError('--source photos: the real world draws no photos; use --source renders')
         if options.source == 'generator' or options.model:
             self._model = pretrained.find_model(options.model, options.vae_weights)
             self.world = parts.of_model(self._model, *own, name=options.world)
         else:
             self._model, self.world = None, parts.World(options.world or _default_world(options), *own)
-        self.specs = self.world.expert_specs()
         parts.check_part('recon', options.recon, self.world.name)
+        self.specs = self.world.expert_specs()
         if options.recon:
             self.specs = dict(self.specs, recon=_recon_spec(options.recon))
         self._face_model = None

@@ -130,6 +130,8 @@ def parse_settings(text: str) -> Dict[str, float]:
         name, sign, value = item.partition('=')
         if not sign or not name.strip():
             raise UserError(f'{shown(item)}: expected name=value, e.g. yaw=0.4')
+        if name.strip() in found:
+            raise UserError(f'{shown(name.strip())}: is there twice; give one value')
         found[name.strip()] = parse_value(name, value)
     return found
 

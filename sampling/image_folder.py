@@ -13,8 +13,10 @@ from typing import Any, Callable, Dict, Optional
 import numpy as np
 
 from dnnlib import pictures, places
+from dnnlib.hashes import digest
 from dnnlib.json_files import read_json
 from dnnlib.util import UserError, listed, shown
+from sampling.faces import FILE_KINDS
 
 SETTINGS = 'settings.json'
 GRID = 'grid.png'
@@ -29,7 +31,8 @@ class ImageFolder:
       whose pictures were made with other settings is refused.
     wanted: {picture name: {what: path}}, the files a picture is made from besides. What is there and was made from
       the same contents is kept; what was made from others is made again.
-    coeffs: None, 'npz' or 'mat'. overwrite: make existing pictures again: first all of ours are removed.
+    coeffs: None, 'npz' or 'mat'. overwrite: make existing pictures again: first those of `wanted` are removed; with
+      other settings than theirs all of ours.
     dealt: picture name -> bool, whether it is this run's own share of the folder (`overwrite` removes those only).
     Attributes: path; todo {name: reason}, those of `wanted` that are to be made.
 
@@ -44,16 +47,20 @@ class ImageFolder:
         self.path, self.coeffs = os.path.abspath(path), coeffs
         self._there = _listing(self.path)
         self._record = places.Record(self.path)
+        self._settings = {'settings': digest(settings)}     # of each picture: other shards' may be older
         self._refuse_foreign(wanted)
-        if overwrite:
-            self._remove(dealt)
-        else:
+        if not overwrite:
             self._check_settings(settings)
+        elif self._old_settings() == settings:
+            self._remove(wanted.__contains__)
+        else:
+            self._remove(dealt)
         self.todo = {}
         for name, sources in wanted.items():
             reason = self._why(name, sources)
             if reason:
                 self.todo[name] = reason
+        self._remove_coeffs()
         self._sources = {name: _contents(wanted[name]) for name in self.todo}
         self._write_settings(settings)
         self._pool = ThreadPoolExecutor(max_workers=min(8, max(2, os.cpu_count() or 2)))
@@ -73,9 +80,10 @@ class ImageFolder:
     def _why(self, name, sources):
         """Why a picture must be made (again), None when it need not."""
         files = self._files(name)
-        if any(file not in self._there for file in files):
+        made = self._record.made.get(name)
+        if made is None or any(file not in self._there or file not in made.files for file in files):
             return _NEW
-        return self._record.why_again(name, sources, {})
+        return self._record.why_again(name, sources, self._settings)
 
     def _refuse_foreign(self, wanted):
         """UserError when a file is in the way that is not as we made it."""
@@ -102,13 +110,33 @@ class ImageFolder:
             what = [f'{_key(key)} {_short(old.get(key))} (now {_short(settings.get(key))})' for key in changed[:8]]
             raise UserError(f'{self.path}: its {len(made)} pictures were made with {", ".join(what)}; {advice}')
 
-    def _remove(self, dealt):
-        """Remove this run's share, so that what an interrupted run leaves is never mistaken for the new."""
-        for name, made in self._record.made.items():
-            if name == GRID or name != SETTINGS and dealt(name):
-                for file in made.files:
-                    if file in self._there and self._record.remove(file):
-                        self._there.discard(file)
+    def _old_settings(self):
+        """Those of the pictures that are there; None where there are none that can be read."""
+        try:
+            return read_json(os.path.join(self.path, SETTINGS))
+        except UserError:
+            return None
+
+    def _remove(self, chosen):
+        """Remove our pictures whose names are chosen, so that what an interrupted run leaves is not taken for the new.
+
+        The contact sheet goes, too.
+        """
+        for file in sorted(self._there):
+            name = os.path.splitext(file)[0]
+            if file == GRID or name in self._record.made and chosen(name):
+                self._discard(file)
+
+    def _remove_coeffs(self):
+        """Remove coefficients of pictures that are made again: beside the new picture they would be wrong."""
+        for name in self.todo:
+            for kind in FILE_KINDS:
+                if f'{name}.{kind}' in self._there:
+                    self._discard(f'{name}.{kind}')
+
+    def _discard(self, file):
+        if self._record.remove(file):
+            self._there.discard(file)
 
     def _write_settings(self, settings):
         data = (json.dumps(settings, indent=1, sort_keys=True) + '\n').encode()
@@ -141,7 +169,8 @@ class ImageFolder:
             if self._error is None:
                 data = [face.encoded(self.coeffs)] if self.coeffs else []
                 data.append(pictures.encode_image(image))
-                self._record.put(name, dict(zip(self._files(name), data)), self._sources.get(name, {}), {})
+                self._record.put(name, dict(zip(self._files(name), data)), self._sources.get(name, {}),
+                                 self._settings)
         except Exception as error:          # raised in the main thread by save or close
             self._error = error
         finally:

@@ -77,11 +77,23 @@ def add_drawing_options(group: Any) -> None:
     group.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
 
 
+class _Together(argparse.Action):
+    """Several --set count together; a name may be there once."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        before = getattr(namespace, self.dest)
+        twice = sorted(set(before) & set(values))
+        if twice:
+            parser.error(f'{option_string}: {twice[0]} is there twice; give one value')
+        setattr(namespace, self.dest, dict(before, **values))
+
+
 def add_control_options(parser: Parser) -> None:
     """--set and --sweep: chosen values."""
     group = parser.add_argument_group('chosen values', _NAMES_HELP)
     group.add_argument('--set', type=_one_line_type(controls.parse_settings), default={}, metavar='NAME=VALUE,...',
-                       dest='chosen', help='these values in every picture, e.g. yaw=0.4,smile=1 (default: none)')
+                       dest='chosen', action=_Together,
+                       help='these values in every picture, e.g. yaw=0.4,smile=1 (default: none)')
     group.add_argument('--sweep', type=_one_line_type(controls.parse_sweep), metavar='NAME=FROM:TO:COUNT',
                        help='a column for each value, e.g. yaw=-0.6:0.6:9 (default: none)')
 

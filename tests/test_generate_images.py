@@ -361,3 +361,49 @@ def test_numbers_beyond_three_digits():
     from sampling.bulk import picture_name
     assert [picture_name(*at) for at in ((0, 0), (999, 99), (1000, 5), (123456, 100))] == [
         '000_00', '999_99', '1000_05', '123456_100']
+
+
+def test_noise_modes_draw_other_pictures(here, capsys):
+    common = ['--model', os.path.join(config.DEMO_DIR, config.DEMO_NAME), '--subject', 1, '--variation', 1]
+    drawn = {}
+    for mode in ('const', 'random', 'none'):
+        code, _, err = run_script(SCRIPT, common + ['--noise-mode', mode, '--outdir', mode], capsys)
+        assert code == 0, err
+        drawn[mode] = pictures(mode)['000_00.png']
+    assert not np.array_equal(drawn['const'], drawn['random']) and not np.array_equal(drawn['const'], drawn['none'])
+
+
+def test_what_lies_beside_a_picture_is_its_own(world, here, capsys):
+    """Coefficients of an older picture are not kept beside the new one; another shard's old pictures are made again."""
+    common = world + ['--variation', 1, '--outdir', 'o']
+
+    def run(*more):
+        code, out, err = run_script(SCRIPT, common + list(more), capsys)
+        assert code == 0, err
+        return out + err
+    run('--subject', 1, '--save_coeffs', 'npz')
+    run('--subject', 1, '--seed', 2, '--overwrite')
+    assert not os.path.exists('o/000_00.npz')
+    run('--subject', 1, '--seed', 2, '--save_coeffs', 'npz')
+    assert os.path.exists('o/000_00.npz')
+    run('--subject', 4, '--rate', 1, '--overwrite')
+    run('--subject', 4, '--rate', 0.5, '--shard', '1/2', '--overwrite')
+    assert 'other settings' in run('--subject', 4, '--rate', 0.5, '--shard', '2/2')
+    mixed = pictures('o')
+    run('--subject', 4, '--rate', 0.5, '--outdir', 'clean')
+    for name, picture in pictures('clean').items():
+        assert np.array_equal(picture, mixed[name])
+    run('--subject', 1, '--rate', 0.5, '--overwrite')           # the same settings: the others stay
+    assert set(pictures('o')) == set(mixed)
+
+
+def test_several_settings_count_together(world, here, capsys):
+    common = world + ['--subject', 1, '--variation', 1, '--outdir', 'o']
+    code, _, err = run_script(SCRIPT, common + ['--set', 'yaw=0.1', '--set', 'yaw=0.2'], capsys)
+    assert code == 1 and 'yaw is there twice' in err
+    code, _, err = run_script(SCRIPT, common + ['--set', 'yaw=0.1,yaw=0.2'], capsys)
+    assert code == 1 and 'is there twice' in err
+    code, _, err = run_script(SCRIPT, common + ['--set', 'yaw=0.1', '--set', 'roll=0.2'], capsys)
+    assert code == 0, err
+    with open('o/settings.json') as file:
+        assert [name for name, _ in json.load(file)['set']] == ['yaw', 'roll']

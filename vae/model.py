@@ -157,9 +157,11 @@ def find_checkpoint(name: str, weights: Optional[str] = None) -> str:
     if found is None:
         released = os.path.join(weights, name, RELEASED)
         trained = os.path.join(weights, name, TRAINED, CHECKPOINT.format('N'))
+        copy = ''
+        if os.path.realpath(weights) == os.path.realpath(config.VAE_WEIGHTS_DIR):       # others are of another world
+            copy = f'copy the folder vae/weights of the released DiscoFaceGAN repository to {weights}, or '
         raise UserError(f'no weights of the {BY_NAME[name].word} VAE: neither {released}.index nor {trained}.index is '
-                        f'there; copy the folder vae/weights of the released DiscoFaceGAN repository to {weights}, or '
-                        f'train with `python vae/demo.py --factor {name} --datapath <coefficient folder> '
+                        f'there; {copy}train with `python vae/demo.py --factor {name} --datapath <coefficient folder> '
                         f'--output-path {weights}`')
     return found
 

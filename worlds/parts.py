@@ -81,6 +81,9 @@ class World:
     def expert_specs(self) -> Dict[str, Any]:
         """The specs of the perception networks, for perception.experts.Experts. UserError for a broken table."""
         from perception import experts
+        if self.experts and not os.path.isfile(self.experts):
+            raise UserError(f'the {self.name} world has no perception networks yet ({self.experts} is missing); name a '
+                            'table of some with --experts (preprocess_data.py: --weights)')
         return experts.load_specs(self.experts) if self.experts else experts.released_specs()
 
 
