@@ -350,10 +350,11 @@ def _alone(run_dir):
 def _tidy(run_dir):
     """Remove what an earlier life left that is not true any more."""
     for name in os.listdir(run_dir):
-        if name.startswith('.tmp-'):            # half a file of a life that was killed
-            shutil.rmtree(os.path.join(run_dir, name), ignore_errors=True)
-        elif name == '_finished.txt':
-            os.remove(os.path.join(run_dir, name))
+        path = os.path.join(run_dir, name)
+        if name.startswith('.tmp-') and os.path.isdir(path):        # half a file of a life that was killed
+            shutil.rmtree(path, ignore_errors=True)
+        elif name.startswith('.tmp-') or name == '_finished.txt':
+            os.remove(path)
 
 
 def _evaluation(options):

@@ -379,7 +379,7 @@ def test_renders_pass_and_an_interrupted_run_goes_on(tmp_path, capsys, monkeypat
     (['--metrics', 'fid'], '--metrics fid: it compares with real pictures; name them with --data_dir'),
     (['--metrics', 'ds,fid', '--data_dir', 'nowhere'], 'nowhere: no such dataset folder'),
     (['--world', 'real'], 'is of the synthetic world, the world asked for is of the real world'),
-    (['--source', 'photos', '--world', 'real'], '--source photos draws the synthetic world'),
+    (['--source', 'photos', '--world', 'real'], '--source photos: the real world draws no photos'),
     (['--source', 'renders', '--metrics', 'ppl_w_full'], 'it measures a generator, not renders'),
     (['--output', 'model.pkl/x.jsonl'], 'results cannot be written there'),
 ])

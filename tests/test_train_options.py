@@ -310,3 +310,12 @@ def test_one_process_at_a_time(tmp_path):
             pass
     with train._alone(str(tmp_path)):
         assert os.listdir(str(tmp_path)) == []
+
+
+def test_what_a_killed_life_left_is_tidied_up(tmp_path):
+    for name in ('.tmp-1-2', '_finished.txt', 'log.txt'):
+        (tmp_path / name).write_text('x')
+    (tmp_path / '.tmp-abc').mkdir()
+    (tmp_path / '.tmp-abc' / 'half.pkl').write_text('x')
+    train._tidy(str(tmp_path))
+    assert os.listdir(str(tmp_path)) == ['log.txt']
