@@ -1,6 +1,7 @@
 """What can be done here: for each task the files it needs, whether they are there and sound, where others come from.
 
-Also Python, TensorFlow, devices, compiler and the renderer's op. Exit code 0 when the task can be done.
+Also Python, TensorFlow, devices, compiler and the renderer's op. What a task works on, such as
+your photos, is not looked at. Exit code 0 when the task can be done.
 """
 
 import os
@@ -18,16 +19,16 @@ from worlds import label
 Row = namedtuple('Row', 'state detail source')
 OK = 'ok'
 
-_RELEASE = 'README of https://github.com/microsoft/DiscoFaceGAN; research use (CC BY-NC, from StyleGAN)'
+_RELEASE = 'README of https://github.com/microsoft/DiscoFaceGAN, under the terms stated there'
 _OURS = 'comes along, MIT'
 TASKS = OrderedDict([       # task: (what it is, its parts)
     ('draw', ('generate_images.py', ('model', 'vaes'))),
-    ('own', ('generate_images_mine.py, from coefficient files', ('model', 'vaes'))),
-    ('preprocess', ('preprocess_data.py, photos to training data', ('face model', 'recon'))),
-    ('vaes', ('vae/demo.py, on coefficients', ())),
-    ('stage1', ('train.py', ('face model', 'vaes', 'recon', 'id', 'op'))),
-    ('stage2', ('train.py --stage 2', ('face model', 'vaes', 'recon', 'id', 'parser', 'op'))),
-    ('edit', ('edit_images.py', ('model', 'vaes', 'id'))),
+    ('own', ('generate_images_mine.py, on your coefficient files', ('model', 'vaes'))),
+    ('preprocess', ('preprocess_data.py, on your photos', ('face model', 'recon'))),
+    ('vaes', ('vae/demo.py, on coefficients of preprocess_data.py', ())),
+    ('stage1', ('train.py, on a dataset', ('face model', 'vaes', 'recon', 'id', 'op'))),
+    ('stage2', ('train.py --stage 2, from a run of stage 1', ('face model', 'vaes', 'recon', 'id', 'parser', 'op'))),
+    ('edit', ('edit_images.py, on what preprocess_data.py made', ('model', 'vaes', 'id'))),
     ('measure', ('run_metrics.py', ('model', 'vaes', 'face model', 'recon', 'id', 'parser', 'op'))),
 ])
 
@@ -111,7 +112,7 @@ def check_vaes(world):
     from dnnlib.tflib import checkpoints
     from renderer.factors import FACTORS
     from vae import model
-    source = _OURS if world.name != label.REAL else 'folder vae/weights of the released repository, MIT'
+    source = _OURS if world.name != label.REAL else 'folder vae/weights of the released repository, under its terms'
     try:
         for factor in FACTORS:
             checkpoints.read_names(model.find_checkpoint(factor.name, world.vae_weights))
@@ -146,7 +147,7 @@ def check_network(world, name):
     """Row of a perception network: 'recon', 'id' or 'parser'."""
     from dnnlib.tflib import checkpoints
     spec = world.expert_specs()[name]
-    source = _OURS if world.name != label.REAL else f'{spec.source}; research use'
+    source = _OURS if world.name != label.REAL else f'{spec.source}; under the terms stated there'
     if not checkpoints.exists(spec.weights):
         return Row('missing', spec.weights + '.index, .data-00000-of-00001', source)
     try:

@@ -105,11 +105,15 @@ def _readers(folder):
     return found
 
 
-def _soak(folder):
+def soak(readers, memory):
+    """COUNT mutated inputs for each of {name: (seed, function of bytes and a RandomState)}: nothing but UserError.
+
+    memory: bytes of addresses that this process may take.
+    """
     import resource  # not everywhere
 
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    for name, (seed, read) in _readers(folder).items():
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    for name, (seed, read) in readers.items():
         random, refused = np.random.RandomState(1), 0
         for k in range(COUNT):
             data = _mutated(seed, random)
@@ -123,14 +127,19 @@ def _soak(folder):
         print(f'{name}: {refused} of {COUNT} refused, the others read', flush=True)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == 'win32', reason='limits of memory are of other systems')
-def test_readers_of_mutated_inputs(tmp_path):
-    done = subprocess.run([sys.executable, '-m', 'tests.test_soak_inputs', str(tmp_path)], cwd=config.ROOT,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=1200)
+def run_apart(module, folder):
+    """Run `python -m module folder` in a process of its own; its tables on the terminal."""
+    done = subprocess.run([sys.executable, '-m', module, str(folder)], cwd=config.ROOT, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, universal_newlines=True, timeout=2400)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     print(done.stdout)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == 'win32', reason='limits of memory are of other systems')
+def test_readers_of_mutated_inputs(tmp_path):
+    run_apart('tests.test_soak_inputs', tmp_path)
+
+
 if __name__ == '__main__':
-    _soak(sys.argv[1])
+    soak(_readers(sys.argv[1]), MEMORY)

@@ -5,16 +5,14 @@ In a process of its own with limited memory: no crash, no hang, no error but our
 
 import os
 import shutil
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 import config
-from dnnlib.util import UserError
 from tests.common import data
-from tests.test_soak_inputs import COUNT, _mutated
+from tests.test_soak_inputs import run_apart, soak
 
 MEMORY = 16 << 30           # of addresses: TensorFlow takes many
 GOLDEN = data('golden', 'tf2.pkl')
@@ -80,34 +78,23 @@ def _readers(folder):
         'data': (_bytes(prefix + '.data-00000-of-00001'), lambda path: read_checkpoint(path, '.data-00000-of-00001'))}
 
 
-def _soak(folder):
-    import resource  # not everywhere
-
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    for name, (seed, read) in _readers(folder).items():
-        random, refused, path = np.random.RandomState(1), 0, os.path.join(folder, 'mutated-' + name)
-        for k in range(COUNT):
-            content = _mutated(seed, random)
+def _through_files(readers, folder):
+    """The same for `soak`, whose functions take bytes."""
+    def through(path, read):
+        def take(content, _):
             with open(path, 'wb') as file:
                 file.write(content)
-            try:
-                read(path)
-            except UserError:
-                refused += 1
-            except BaseException:
-                print(f'{name}, input {k}: {content[:2000]!r}')
-                raise
-        print(f'{name}: {refused} of {COUNT} refused, the others read', flush=True)
+            read(path)
+        return take
+    return {name: (seed, through(os.path.join(folder, 'mutated-' + name), read))
+            for name, (seed, read) in readers.items()}
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == 'win32', reason='limits of memory are of other systems')
 def test_readers_of_mutated_files(tmp_path):
-    done = subprocess.run([sys.executable, '-m', 'tests.test_soak_models', str(tmp_path)], cwd=config.ROOT,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=2400)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    print(done.stdout)
+    run_apart('tests.test_soak_models', tmp_path)
 
 
 if __name__ == '__main__':
-    _soak(sys.argv[1])
+    soak(_through_files(_readers(sys.argv[1]), sys.argv[1]), MEMORY)
