@@ -31,6 +31,7 @@ KINDS = {
     'small_id': Kind('id', networks_small.small_id, ('small_id',), None, 'rgb', False, True),
     'small_parser': Kind('parser', networks_small.small_parser, ('small_parser',), None, 'rgb', False, True),
 }
+SMALL_SIZES = (16, 32, 48, 64, 80, 96, 112, 128)       # pixels that small networks may see
 EXPERTS = ('recon', 'id', 'parser')
 STAGE_EXPERTS = {1: ('recon', 'id'), 2: EXPERTS}        # which experts a training stage needs
 HAIR = networks_parser.HAIR
@@ -54,6 +55,8 @@ def released_specs(folder=None):
 def load_specs(path):
     """Specs from a JSON file {"recon": {"network", "weights", "size", "width"}, "id": ..., "parser": ...}.
 
+    Of a small parser, `classes` may be named (3 without).
+
     `weights` is the path of a checkpoint without .index, relative to the JSON file. Other keys of the file, and an
     expert that is absent, are allowed. UserError on anything else.
     """
@@ -65,9 +68,9 @@ def _spec_from(path, expert, entry):
     if not isinstance(entry, dict) or not isinstance(entry.get('weights', ''), str):
         raise UserError(f'{path}: {expert} must be a table such as {{"network": "R_Net", "weights": "file"}}')
     spec = EasyDict(entry)
-    unknown = sorted(set(spec) - {'network', 'weights', 'size', 'width', 'source'})
+    unknown = sorted(set(spec) - {'network', 'weights', 'size', 'width', 'classes', 'source'})
     if unknown or 'weights' not in spec:
-        raise UserError(f'{path}: {expert} must have the keys network and weights, may have size, width and source; '
+        raise UserError(f'{path}: {expert} must have the keys network and weights, may have size, width, classes and source; '
                         + (f'unknown: {listed(unknown)}' if unknown else 'weights is missing'))
     spec.weights = os.path.join(os.path.dirname(os.path.abspath(path)), spec.weights)
     spec.setdefault('source', f'it belongs to {os.path.basename(path)}')
@@ -84,11 +87,13 @@ def _kind(expert, spec):
     kind = KINDS[spec.network]
     if kind.size is None:
         size = spec.get('size')
-        if not isinstance(size, int) or size < 16 or size & (size - 1):
-            raise UserError(f'{spec.network} with size {shown(size)}: a power of two from 16 on is expected')
+        if size not in SMALL_SIZES:
+            raise UserError(f'{spec.network} with size {shown(size)}: one of {listed(SMALL_SIZES)} is expected')
+        if 'classes' in spec and (expert != 'parser' or spec.classes not in (3, 4)):
+            raise UserError(f'{spec.network} with classes {shown(spec.classes)}: 3 or 4 of a parser are expected')
         return kind._replace(size=size)
-    if spec.get('size', kind.size) != kind.size or 'width' in spec:
-        raise UserError(f'{spec.network} has the fixed size {kind.size} and no width; leave both out')
+    if spec.get('size', kind.size) != kind.size or 'width' in spec or 'classes' in spec:
+        raise UserError(f'{spec.network} has the fixed size {kind.size}, no width and no classes; leave them out')
     return kind
 
 
@@ -152,7 +157,7 @@ class Experts:
     def apply(self, name, *inputs):
         """The output of expert `name` for its own kind of input (`network_input`, for some parsers landmarks)."""
         spec = self.specs[name]
-        options = {'width': spec.width} if 'width' in spec else {}
+        options = {option: spec[option] for option in ('width', 'classes') if option in spec}
         return self.kinds[name].build(*inputs, **options)
 
     def restore(self):

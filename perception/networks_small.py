@@ -1,10 +1,8 @@
-"""Small perception networks for small worlds: reconstruction, identity, parsing, at 64 pixels or so. Graph only.
+"""Small perception networks for small worlds: reconstruction, identity, parsing, at 64 to 128 pixels. Graph only.
 
 Residual networks without normalisation: each residual branch has a trained gain that starts small, so training is
 stable and nothing has to be folded or frozen afterwards. `trainable=True` builds them for training.
 """
-
-import math
 
 from dnnlib.tflib import layers
 from dnnlib.tflib.compat import tf
@@ -14,11 +12,13 @@ from renderer import factors
 EMBEDDING = 128
 CLASSES = 3             # the face as renders show it, everything else, hair
 HAIR = 2                # the channel of hair, as in the large parser
+BACKGROUND = 3          # the channel of what is behind the person, in a parser of four classes
+SMALLEST = 7            # pixels: pictures are halved until they are no larger
 FIRST_GAIN = 0.2        # of a residual branch
 
 
 def small_recon(images_rgb255, width=24, trainable=False):
-    """Reconstruction vectors: [N, S, S, 3] RGB 0-255, S a power of two from 16 -> [N, 257] as R_Net's.
+    """Reconstruction vectors: [N, S, S, 3] RGB 0-255, S a multiple of 16 as 64 or 96 -> [N, 257] as R_Net's.
 
     The network predicts in units of the spread of each coefficient; the variables `small_recon/output/mean` and
     `small_recon/output/std` [257], never trained, are set to the training set's by whoever trains it.
@@ -30,17 +30,20 @@ def small_recon(images_rgb255, width=24, trainable=False):
 
 
 def small_id(images_rgb255, width=24, trainable=False):
-    """Identity embeddings: [N, S, S, 3] RGB 0-255, S a power of two from 16 -> [N, 128], compared by the cosine."""
+    """Identity embeddings: [N, S, S, 3] RGB 0-255, S as for `small_recon` -> [N, 128], compared by the cosine."""
     with network_scope('small_id'):
         return _head(_trunk(images_rgb255, 'small_id', width, trainable), 'small_id', EMBEDDING, trainable)
 
 
-def small_parser(images_rgb255, width=24, trainable=False):
-    """Class probabilities: [N, S, S, 3] RGB 0-255, S a multiple of 8 -> [N, S, S, 3], channel 2 = hair."""
-    return tf.nn.softmax(small_parser_logits(images_rgb255, width, trainable))
+def small_parser(images_rgb255, width=24, classes=CLASSES, trainable=False):
+    """Class probabilities: [N, S, S, 3] RGB 0-255, S a multiple of 8 -> [N, S, S, classes].
+
+    Channel 2 is hair. Of four classes the last is the background; of three the second holds it, too.
+    """
+    return tf.nn.softmax(small_parser_logits(images_rgb255, width, classes, trainable))
 
 
-def small_parser_logits(images_rgb255, width=24, trainable=False):
+def small_parser_logits(images_rgb255, width=24, classes=CLASSES, trainable=False):
     """`small_parser` before its softmax, for training by cross-entropy."""
     name = 'small_parser'
     with network_scope(name):
@@ -54,7 +57,7 @@ def small_parser_logits(images_rgb255, width=24, trainable=False):
             skip = skips[level]
             y = _conv(layers.upscale2d(x), f'{name}/up{level}', layers.num_channels(skip), trainable, relu=False)
             x = tf.nn.relu(y + skip)
-        return layers.to_nhwc(_conv(x, name + '/classes', CLASSES, trainable, relu=False))
+        return layers.to_nhwc(_conv(x, name + '/classes', classes, trainable, relu=False))
 
 
 def _normalised(images_rgb255):
@@ -75,21 +78,26 @@ def _residual(x, name, trainable):
 
 
 def _trunk(images_rgb255, name, width, trainable):
-    """Halve down to 4x4 pixels, a residual block after each step; channels width, 2 * width, then 4 * width."""
+    """Halve down to 4 to 7 pixels, a residual block after each step; channels width, 2 * width, then 4 * width."""
     x = _normalised(images_rgb255)
-    size = images_rgb255.shape.as_list()[1]
-    steps = int(math.log2(size)) - 2
-    if size != 4 * 2 ** steps or steps < 2:
-        raise ValueError(f'{name}: pictures of {size} pixels; a power of two from 16 on is expected')
-    for step in range(steps):
+    side = images_rgb255.shape.as_list()[1]
+    if side % 16:
+        raise ValueError(f'{name}: pictures of {side} pixels; a multiple of 16 is expected')
+    step = 0
+    while side > SMALLEST:
+        if side % 2:
+            raise ValueError(f'{name}: pictures of {images_rgb255.shape.as_list()[1]} pixels do not halve down to '
+                             f'{SMALLEST} or fewer')
         x = _conv(x, f'{name}/step{step}', width * min(2 ** step, 4), trainable, stride=2)
         x = _residual(x, f'{name}/step{step}', trainable)
+        side, step = side // 2, step + 1
     return x
 
 
 def _head(x, name, outputs, trainable):
     """Squeeze to 32 channels, then one dense layer that still sees where things are (pose needs that)."""
     x = layers.to_nhwc(_conv(x, name + '/squeeze', 32, trainable, size=1))
-    x = tf.reshape(x, [-1, 4 * 4 * 32])                             # in NHWC order, whatever the data format
-    kernel = variable(name + '/dense/kernel', [4 * 4 * 32, outputs], 'he', trainable)
+    numbers = int(x.shape[1] * x.shape[2] * x.shape[3])
+    x = tf.reshape(x, [-1, numbers])                                # in NHWC order, whatever the data format
+    kernel = variable(name + '/dense/kernel', [numbers, outputs], 'he', trainable)
     return tf.matmul(x, kernel) + variable(name + '/dense/bias', [outputs], 0.0, trainable)

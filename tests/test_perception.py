@@ -141,8 +141,10 @@ def test_weights_of_another_width(tf_session, small_world):
 
 @pytest.mark.parametrize('entry, word', [
     (dict(network='R_Net', weights='w'), 'small_id'),
-    (dict(network='small_id', weights='w'), 'power of two'),
-    (dict(network='small_id', weights='w', size=48), '48'),
+    (dict(network='small_id', weights='w'), 'size None'),
+    (dict(network='small_id', weights='w', size=50), '50'),
+    (dict(network='small_id', weights='w', size=64, classes=4), 'of a parser'),
+    (dict(network='R_Net', weights='w', classes=4), 'no classes'),
     (dict(network='small_id', size=64), 'weights is missing'),
     (dict(network='Perceptual_Net', weights='w', width=3), 'fixed size'),
     (dict(network='small_id', weights='w', size=64, depth=3), 'depth'),
@@ -222,8 +224,10 @@ def test_small_networks_fit_their_budget(tf_session):
         build(tf.zeros([1, 64, 64, 3]))
         numbers = sum(int(np.prod(v.shape.as_list())) for v in tf.global_variables()[before:])
         assert 0.2e6 < numbers < 0.75e6         # as float16 below 1.5 MB
-    with pytest.raises(ValueError, match='power of two'):
-        networks_small.small_id(tf.zeros([1, 48, 48, 3]))
+    with pytest.raises(ValueError, match='multiple of 16'):
+        networks_small.small_id(tf.zeros([1, 40, 40, 3]))
+    with pytest.raises(ValueError, match='do not halve'):
+        networks_small.small_id(tf.zeros([1, 144, 144, 3]))
 
 
 @pytest.mark.parametrize('data_format', ['NHWC', 'NCHW'])
@@ -235,3 +239,11 @@ def test_variables_do_not_depend_on_the_data_format(data_format, monkeypatch):
         shapes = {v.op.name: v.shape.as_list() for v in tf.global_variables()}
     assert shapes['small_recon/dense/kernel'] == [512, 257]
     assert shapes['small_parser/up0/kernel'] == [3, 3, 8, 4]
+
+
+@pytest.mark.parametrize('size, side', [(16, 4), (48, 6), (80, 5), (96, 6), (112, 7), (128, 4)])
+def test_small_networks_see_pictures_of_many_sizes(tf_session, size, side):
+    assert networks_small.small_id(tf.zeros([1, size, size, 3]), width=4).shape.as_list() == [1, 128]
+    kernel = next(v for v in tf.global_variables() if v.op.name == 'small_id/dense/kernel')
+    assert kernel.shape.as_list()[0] == side * side * 32
+    assert networks_small.small_parser(tf.zeros([1, size, size, 3]), 4, 4).shape.as_list() == [1, size, size, 4]

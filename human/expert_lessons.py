@@ -1,0 +1,380 @@
+"""What each of the human world's experts is taught and how it is measured: pictures, targets, loss.
+
+A lesson has: name, network (its name in perception.experts), build(options), batch(album, random, options) of NumPy
+arrays, feed(batch), loss, shown (tensors) with describe(their means), statistics(album), measure(specs, album).
+"""
+
+import functools
+
+import numpy as np
+
+from dnnlib.tflib.compat import tf
+from dnnlib.tflib.runner import GraphRunner
+from perception import experts, networks_small
+from renderer import factors
+from renderer.face_decoder import FaceDecoder, project_224
+from human import expert_photos, face_model
+from human.expert_photos import CROP, WIDE, has_render, look, render_index
+
+IDENTITY = factors.BY_NAME['id'].coeffs
+GROUPS = (('shape', factors.SHAPE, 1.0), ('texture', factors.TEXTURE, 1.0), ('expression', factors.EXPRESSION, 1.5),
+          ('pose', factors.ANGLES, 2.0), ('lighting', factors.LIGHTING, 1.5), ('translation', factors.TRANSLATION, 1.0))
+SEEN = (('shape', factors.SHAPE, 'mesh moved by identity'), ('expression', factors.EXPRESSION, 'mesh moved by expression'),
+        ('texture', factors.TEXTURE, 'albedo'))
+MM_PER_UNIT = 100.0         # of the face model: decimetres
+EVEN = 0.2                  # part of the loss in which all coefficients count alike; else by what they change
+LANDMARK_UNIT = 3.0         # pixels of 224: an error of this counts as much as a coefficient off by its spread
+TEMPERATURE = 0.12          # of the cosines between people
+
+
+class Lesson:
+    """What lessons share."""
+
+    name = network = None
+    facts = {}              # what else the table of networks has to say
+
+    def network_variables(self):
+        """Variables of the network alone, without those that only training needs."""
+        return [v for v in tf.global_variables()
+                if v.op.name.startswith(self.network + '/') and 'Adam' not in v.op.name]
+
+    def statistics(self, album):
+        """{variable: array} to set before training."""
+        return {}
+
+    def feed(self, batch):
+        """batch: arrays in the order of `inputs`."""
+        return dict(zip(self.inputs, batch))
+
+
+def active(spread):
+    """Which coefficients vary at all, [257] bool; the others of the head are always zero."""
+    return spread > 1e-6
+
+
+def seen_statistics(album):
+    """Mean and deviation [257] of the coefficients of what the experts see, translation by the windows included."""
+    random = np.random.RandomState(0)
+    rows = np.arange(min(len(album.coeff), 4096))
+    seen = np.stack([expert_photos.windowed_coeff(album.coeff[i], expert_photos.random_window(random, i))
+                     for i in rows]).astype(np.float64)
+    spread = seen.std(axis=0)
+    return seen.mean(axis=0), np.where(active(spread), spread, 0.0)
+
+
+# ------------------------------------------------------------------------------------------------ reconstruction
+
+class Recon(Lesson):
+    """All 257 coefficients, in units of their spread, and where the landmarks come to lie."""
+
+    name, network = 'recon', 'small_recon'
+
+    def build(self, options):
+        """Placeholders, network, loss: squared errors in units of the spread, group by group, and landmarks."""
+        images = tf.placeholder(tf.float32, [None, options.size, options.size, 3])
+        coeff = tf.placeholder(tf.float32, [None, factors.NUM_RECON])
+        points = tf.placeholder(tf.float32, [None, 68, 2])
+        self.inputs = (images, coeff, points)
+        estimate = networks_small.small_recon(images, options.width, trainable=True)
+        self._mean, self._spread = [next(v for v in tf.global_variables() if v.op.name == 'small_recon/output/' + leaf)
+                                    for leaf in ('mean', 'std')]
+        counts = tf.cast(self._spread > 0, tf.float32)
+        errors = tf.square((estimate - coeff) / tf.maximum(self._spread, 1e-6))                 # [N, 257]
+        weights = counts * (EVEN + (1 - EVEN) * tf.square(self._spread) * tf.constant(importance(), tf.float32))
+        terms = [tf.reduce_sum(errors[:, where] * weights[where]) / tf.reduce_sum(weights[where])
+                 for _, where, _ in GROUPS]
+        self._group_errors = tf.stack(terms) / tf.cast(tf.shape(images)[0], tf.float32)
+        distance = landmarks_224(estimate) - points
+        landmark = tf.reduce_mean(tf.reduce_sum(tf.square(distance), axis=2))
+        group_weights = tf.constant([weight for _, _, weight in GROUPS])
+        self.loss = tf.reduce_sum(self._group_errors * group_weights) + landmark / LANDMARK_UNIT ** 2
+        self.shown = [tf.reduce_mean(tf.norm(distance, axis=2))] + tf.unstack(self._group_errors)
+
+    def describe(self, means):
+        """Means of `shown` in words."""
+        groups = ' '.join(f'{name[:3]} {value:.2f}' for (name, _, _), value in zip(GROUPS, means[1:]))
+        return f'landmarks {means[0]:.2f} px, {groups}'
+
+    def statistics(self, album):
+        """The spread of the album, for the network and the loss."""
+        mean, spread = seen_statistics(album)
+        return {self._mean: mean, self._spread: spread}
+
+    def batch(self, album, random, options):
+        """Pictures [N, S, S, 3], coefficients [N, 257] and landmarks [N, 68, 2] of what they show."""
+        rows = [self._example(album, random, int(i), options.size)
+                for i in random.randint(len(album.coeff), size=options.batch)]
+        return [np.stack(column) for column in zip(*rows)]
+
+    @staticmethod
+    def _example(album, random, index, size):
+        window = expert_photos.random_window(random, index)
+        kind = random.randint(8) if has_render(index) else 7
+        picture = picture_of(album, index, ('render', 'masked')[kind] if kind < 2 else 'photo', window, size)
+        return (expert_photos.degrade(random, picture), expert_photos.windowed_coeff(album.coeff[index], window),
+                expert_photos.windowed_landmarks(album.landmarks[index], window))
+
+    def measure(self, specs, album):
+        """Mean landmark error in pixels of 224, and R2 of each group of coefficients, for three kinds of picture."""
+        index = np.arange(len(album.coeff))
+        with Frozen(specs, self.name) as recon:
+            out = {}
+            for title, kind, chosen, window in (('crop', 'photo', index[has_render(index)], CROP),
+                                                ('render', 'render', index[has_render(index)], CROP),
+                                                ('free photo', 'photo', index[~has_render(index)], WIDE)):
+                estimate = recon([picture_of(album, i, kind, window, recon.size) for i in chosen])
+                coeff = np.stack([expert_photos.windowed_coeff(album.coeff[i], window) for i in chosen])
+                points = np.stack([expert_photos.windowed_landmarks(album.landmarks[i], window) for i in chosen])
+                distance = np.linalg.norm(landmarks_of(estimate) - points, axis=2)
+                out[f'{title}: landmark error, pixels of 224'] = round(float(distance.mean()), 3)
+                out.update({f'{title}: R2 of {what}': value for what, value in _explained(estimate, coeff)})
+        return out
+
+
+@functools.lru_cache(maxsize=None)
+def gram(group):
+    """[K, K] of 'shape', 'expression' or 'texture': c' G c is the mean square, over the drawn vertices, of how far
+    coefficients c move a vertex in mm, or change its colour in levels of 255.
+    """
+    model = face_model.load_model()
+    columns = {'shape': slice(0, 80), 'expression': slice(80, 144), 'texture': slice(0, 80)}[group]
+    basis, unit = (model.texture_basis, 1.0) if group == 'texture' else (model.shape_basis, MM_PER_UNIT)
+    rows = unit * basis.reshape(model.num_vertices, 3, -1)[model.region][..., columns].astype(np.float64)
+    return np.einsum('nik,nil->kl', rows, rows) / len(model.region)
+
+
+def importance():
+    """[257]: how much the mean square of mesh or colour changes with each coefficient, 1 on average in a group."""
+    weights = np.ones(factors.NUM_RECON)
+    for group, where, _ in SEEN:
+        squares = np.diag(gram(group))
+        weights[where] = squares / squares[squares > 0].mean()
+    return weights
+
+
+def _explained(estimate, coeff):
+    """(name, R2) of mesh and albedo as they are seen; of each group that varies, mean over its coefficients; the pose's
+    angles and translation apart.
+    """
+    for group, where, what in SEEN:
+        mean_square = lambda x, group=group: np.mean(np.einsum('nk,kl,nl->n', x, gram(group), x))
+        truth = coeff[:, where].astype(np.float64)
+        error = mean_square(estimate[:, where] - truth)
+        yield what, round(1 - float(error / mean_square(truth - truth.mean(axis=0))), 3)
+    parts = [(name, where) for name, where, _ in GROUPS if name not in ('pose', 'translation')]
+    parts += [(name, slice(factors.ANGLES.start + i, factors.ANGLES.start + i + 1))
+              for i, name in enumerate(('pitch', 'yaw', 'roll'))]
+    parts += [(f'translation {name}', slice(factors.TRANSLATION.start + i, factors.TRANSLATION.start + i + 1))
+              for i, name in enumerate('xyz')]
+    for name, where in parts:
+        varies = active(coeff[:, where].std(axis=0))
+        if varies.any():
+            residual = np.square(estimate - coeff)[:, where].mean(axis=0)[varies]
+            yield name, round(float(np.mean(1 - residual / coeff[:, where].var(axis=0)[varies])), 3)
+
+
+def landmarks_224(coeff):
+    """Tensor [N, 257] -> landmarks [N, 68, 2] in R_Net's picture, y UP."""
+    model = face_model.load_model()
+    return project_224(FaceDecoder(model, model.landmarks).points(coeff))
+
+
+def landmarks_of(coeff):
+    """`landmarks_224` of an array."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        return session.run(landmarks_224(tf.constant(coeff, tf.float32)))
+
+
+def picture_of(album, index, kind, window, size):
+    """[size, size, 3] float32 RGB of photo `index` through `window`; kind: 'photo', 'render', or 'masked', the photo
+    with everything outside of the render's face black."""
+    if kind == 'photo':
+        return look(album.photos.color(index), window, size)
+    render = look(album.renders[render_index(index)], window, size)
+    if kind == 'render':
+        return render[..., :3].copy()
+    return look(album.photos.color(index), window, size) * (render[..., 3:] > 127.5)
+
+
+# ------------------------------------------------------------------------------------------------ identity
+
+class Identity(Lesson):
+    """Pictures of one person point the same way, of different people apart; and the embedding tells the coefficients
+    of identity, by a layer that only training has."""
+
+    name, network = 'id', 'small_id'
+
+    def build(self, options):
+        """Placeholders, network, loss: who is whose partner by the cosines, and the coefficients."""
+        images = tf.placeholder(tf.float32, [None, options.size, options.size, 3])      # pairs: 0 and 1, 2 and 3, ...
+        coeff = tf.placeholder(tf.float32, [None, factors.NUM_RECON])
+        self.inputs = (images, coeff)
+        embedding = networks_small.small_id(images, options.width, trainable=True)
+        direction = tf.nn.l2_normalize(embedding, axis=1)
+        self._mean, self._spread = [tf.get_variable('identity_' + leaf, [160], trainable=False)
+                                    for leaf in ('mean', 'spread')]
+        kernel = tf.get_variable('identity_kernel', [networks_small.EMBEDDING, 160],
+                                 initializer=tf.random_normal_initializer(0, 0.1))
+        counts = tf.cast(self._spread > 0, tf.float32)
+        target = (coeff[:, IDENTITY] - self._mean) / tf.maximum(self._spread, 1e-6) * counts
+        told = tf.reduce_sum(tf.square(tf.matmul(direction * 10, kernel) - target) * counts, axis=1)
+        told = tf.reduce_mean(told) / tf.reduce_sum(counts)
+        cosines = tf.matmul(direction, direction, transpose_b=True)                     # [N, N]
+        batch = tf.shape(images)[0]
+        partner = tf.range(batch) + 1 - 2 * (tf.range(batch) % 2)
+        logits = cosines / TEMPERATURE - 1e9 * tf.eye(batch)
+        apart = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=partner, logits=logits))
+        pairs = tf.one_hot(partner, batch)
+        same = tf.reduce_sum(cosines * pairs) / tf.cast(batch, tf.float32)
+        self.loss = apart + told + 0.5 * (1 - same)
+        self.shown = [apart, told, same]
+
+    def describe(self, means):
+        """Means of `shown` in words."""
+        return f'contrast {means[0]:.3f}, coefficients {means[1]:.3f}, cosine of a person {means[2]:.3f}'
+
+    def statistics(self, album):
+        """Mean and spread of the coefficients of identity."""
+        mean, spread = seen_statistics(album)
+        return {self._mean: mean[IDENTITY], self._spread: spread[IDENTITY]}
+
+    def batch(self, album, random, options):
+        """Pictures [N, S, S, 3], neighbours of one person, and coefficients [N, 257]."""
+        people = random.choice(len(album.coeff) // expert_photos.PER_PERSON, options.batch // 2, replace=False)
+        pictures, rows = [], []
+        for person in people:
+            first = person * expert_photos.PER_PERSON
+            for index in self._pair(random, int(first)):
+                kind = ('photo', 'masked', 'render')[random.randint(3)] if has_render(index) else 'photo'
+                picture = picture_of(album, index, kind, expert_photos.random_window(random, index), options.size)
+                pictures.append(expert_photos.degrade(random, picture))
+                rows.append(album.coeff[index])
+        return [np.stack(pictures), np.stack(rows)]
+
+    @staticmethod
+    def _pair(random, first):
+        """Two different photos of the person whose first is `first`; at least one has a render."""
+        one = random.randint(expert_photos.WITH_RENDER)
+        other = random.choice([i for i in range(expert_photos.PER_PERSON) if i != one])
+        return first + one, first + other
+
+    def measure(self, specs, album):
+        """How well cosines tell who is who, when everything but the person differs."""
+        first = np.arange(0, len(album.coeff), expert_photos.PER_PERSON)
+        with Frozen(specs, self.name) as identity:
+            see = lambda offset, kind, window: _unit(identity(
+                [picture_of(album, i + offset, kind, window, identity.size) for i in first]))
+            seen = {'photo': see(0, 'photo', CROP), 'masked photo': see(0, 'masked', CROP),
+                    'render': see(1, 'render', CROP), 'other photo': see(1, 'photo', CROP),
+                    'render of the same picture': see(0, 'render', CROP)}
+        out = {}
+        for one, other in (('photo', 'other photo'), ('masked photo', 'render'),
+                           ('masked photo', 'render of the same picture')):
+            out.update({f'{one} / {other}: {what}': value for what, value in verification(seen[one], seen[other])})
+        return out
+
+
+def _unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def verification(one, other):
+    """(what, number) of unit embeddings [n, E] of the same n people in two pictures each.
+
+    Accuracy: of "the same person or not" at the best threshold, as many pairs of each kind counted alike.
+    """
+    cosines = one @ other.T
+    same, different = np.diag(cosines), cosines[~np.eye(len(cosines), dtype=bool)]
+    thresholds = np.linspace(-1, 1, 401)
+    accuracy = max(((same >= t).mean() + (different < t).mean()) / 2 for t in thresholds)
+    yield 'accuracy', round(float(accuracy), 4)
+    yield 'cosine, same person', round(float(same.mean()), 3)
+    yield 'cosine, others', round(float(different.mean()), 3)
+    yield 'found first among all', round(float((cosines.argmax(axis=1) == np.arange(len(one))).mean()), 3)
+
+
+# ------------------------------------------------------------------------------------------------ parsing
+
+class Parser(Lesson):
+    """Face as it is drawn, the rest of the person, hair, background: shares of each pixel, so that edges are learnt as
+    they are.
+    """
+
+    name, network = 'parser', 'small_parser'
+    facts = {'classes': 4}
+
+    def build(self, options):
+        """Placeholders, network, loss: cross-entropy of the shares."""
+        images = tf.placeholder(tf.float32, [None, options.size, options.size, 3])
+        shares = tf.placeholder(tf.float32, [None, options.size, options.size, self.facts['classes']])
+        self.inputs = (images, shares)
+        logits = networks_small.small_parser_logits(images, options.width, self.facts['classes'], trainable=True)
+        self.loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(labels=shares, logits=logits))
+        right = tf.equal(tf.argmax(logits, axis=3), tf.argmax(shares, axis=3))
+        self.shown = [self.loss, tf.reduce_mean(tf.cast(right, tf.float32))]
+
+    def describe(self, means):
+        """Means of `shown` in words."""
+        return f'loss {means[0]:.3f}, right {100 * means[1]:.1f}%'
+
+    def batch(self, album, random, options):
+        """Pictures [N, S, S, 3] and shares of the classes [N, S, S, 4]."""
+        rows = np.arange(len(album.coeff))
+        rows = random.choice(rows[has_render(rows)], options.batch)
+        pictures, shares = [], []
+        for index in rows:
+            window = expert_photos.random_window(random, index)
+            picture = picture_of(album, index, 'photo', window, options.size)
+            pictures.append(expert_photos.degrade(random, picture, color=3.0))
+            shares.append(_shares(album, index, window, options.size))
+        return [np.stack(pictures), np.stack(shares)]
+
+    def measure(self, specs, album):
+        """Overlap of what is hair with what is found to be hair: intersection over union, of all photos together; the
+        same of the background.
+        """
+        rows = np.arange(len(album.coeff))
+        rows = rows[has_render(rows)]
+        with Frozen(specs, self.name) as parser:
+            found = parser([picture_of(album, i, 'photo', CROP, parser.size) for i in rows])
+        true = np.stack([_shares(album, i, CROP, found.shape[1]) for i in rows])
+        out = {}
+        for what, channel in (('hair', networks_small.HAIR), ('background', networks_small.BACKGROUND)):
+            is_found, is_true = found[..., channel] > 0.5, true[..., channel] > 0.5
+            overlap = (is_found & is_true).sum() / (is_found | is_true).sum()
+            difference = np.abs(found[..., channel] - true[..., channel]).mean()
+            out[what + ': intersection over union'] = round(float(overlap), 4)
+            out[what + ': mean difference of the share'] = round(float(difference), 4)
+        return out
+
+
+def _shares(album, index, window, size):
+    """[size, size, 4] float32: shares of face, the rest of the person, hair, background."""
+    seen = look(album.photos[index], window, size) / 255
+    hair = seen[..., 3]
+    background = np.minimum(seen[..., 4], 1 - hair)
+    face = look(album.renders[render_index(index)], window, size)[..., 3] / 255
+    face = np.minimum(face, 1 - hair - background)
+    return np.stack([face, 1 - hair - background - face, hair, background], axis=-1)
+
+
+# ------------------------------------------------------------------------------------------------ measuring
+
+class Frozen(GraphRunner):
+    """An expert as written, restored from its table: list of [S, S, 3] pictures -> array. Use it in `with`."""
+
+    def __init__(self, specs, name, batch=64):
+        super().__init__()
+        self._batch = batch
+        with self.building():
+            frozen = experts.Experts(specs, (name,))
+            self.size = frozen.kinds[name].size
+            self._images = tf.placeholder(tf.float32, [None, self.size, self.size, 3])
+            self._output = frozen.apply(name, self._images)
+            frozen.restore()
+
+    def __call__(self, pictures):
+        return self.run(self._output, {self._images: np.asarray(pictures)}, self._batch)
+
+
+LESSONS = {lesson.name: lesson for lesson in (Recon, Identity, Parser)}
