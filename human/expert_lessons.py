@@ -10,17 +10,17 @@ import numpy as np
 
 from dnnlib.tflib.compat import tf
 from dnnlib.tflib.runner import GraphRunner
+from human import expert_photos, face_model
+from human.expert_photos import CROP, WIDE, has_render, look, render_index
 from perception import experts, networks_small
 from renderer import factors
 from renderer.face_decoder import FaceDecoder, project_224
-from human import expert_photos, face_model
-from human.expert_photos import CROP, WIDE, has_render, look, render_index
 
 IDENTITY = factors.BY_NAME['id'].coeffs
 GROUPS = (('shape', factors.SHAPE, 1.0), ('texture', factors.TEXTURE, 1.0), ('expression', factors.EXPRESSION, 1.5),
           ('pose', factors.ANGLES, 2.0), ('lighting', factors.LIGHTING, 1.5), ('translation', factors.TRANSLATION, 1.0))
-SEEN = (('shape', factors.SHAPE, 'mesh moved by identity'), ('expression', factors.EXPRESSION, 'mesh moved by expression'),
-        ('texture', factors.TEXTURE, 'albedo'))
+SEEN = (('shape', factors.SHAPE, 'mesh moved by identity'), ('texture', factors.TEXTURE, 'albedo'),
+        ('expression', factors.EXPRESSION, 'mesh moved by expression'))
 MM_PER_UNIT = 100.0         # of the face model: decimetres
 EVEN = 0.2                  # part of the loss in which all coefficients count alike; else by what they change
 LANDMARK_UNIT = 3.0         # pixels of 224: an error of this counts as much as a coefficient off by its spread

@@ -172,8 +172,8 @@ def write_table(folder, name, entry, accuracy, made):
 def run(options, name):
     """Train network `name`, write it, measure what was written -> {what: number}."""
     from dnnlib.tflib import checkpoints
-    from perception import experts
     from human import expert_lessons, expert_photos
+    from perception import experts
     album = expert_photos.make_album(os.path.join(options.work, f'photos-{options.seed}'), options.photos, options.seed)
     held_out = expert_photos.make_album(os.path.join(options.work, 'photos-held-out'), options.held_out, HELD_OUT_SEED)
     lesson = expert_lessons.LESSONS[name]()
