@@ -232,8 +232,9 @@ def look(picture, window, size):
     per_pixel = stored / (camera.RECON_SIZE * window.scale)             # stored pixels per pixel of the 224 window
     first = 0.5 * step - 0.5 + stored / 2 - CENTRE * per_pixel
     matrix = np.array([[step, 0, first - window.x * per_pixel], [0, step, first + window.y * per_pixel]])
-    warp = lambda part: cv2.warpAffine(np.ascontiguousarray(part), matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                                       borderMode=cv2.BORDER_REPLICATE).reshape(size, size, -1)
+    warp = lambda part: cv2.warpAffine(
+        np.ascontiguousarray(part), matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE).reshape(size, size, -1)
     return np.dstack([warp(picture[..., i:i + 3]) for i in range(0, picture.shape[2], 3)]).astype(np.float32)
 
 

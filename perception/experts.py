@@ -70,8 +70,8 @@ def _spec_from(path, expert, entry):
     spec = EasyDict(entry)
     unknown = sorted(set(spec) - {'network', 'weights', 'size', 'width', 'classes', 'source'})
     if unknown or 'weights' not in spec:
-        raise UserError(f'{path}: {expert} must have the keys network and weights, may have size, width, classes and source; '
-                        + (f'unknown: {listed(unknown)}' if unknown else 'weights is missing'))
+        raise UserError(f'{path}: {expert} must have the keys network and weights, may have size, width, classes and '
+                        + 'source; ' + (f'unknown: {listed(unknown)}' if unknown else 'weights is missing'))
     spec.weights = os.path.join(os.path.dirname(os.path.abspath(path)), spec.weights)
     spec.setdefault('source', f'it belongs to {os.path.basename(path)}')
     _kind(expert, spec)
