@@ -119,6 +119,23 @@ def test_warmup_of_the_kl_divergence_keeps_the_latents_alive(tf_session, warmup,
         assert report['explained_variance'] > 0.9 and report['kl'] > 5 and 0.8 < report['sampled_spread'] < 1.2
 
 
+def test_fitted_latents_decode_to_the_spread_of_the_data(tf_session):
+    """More latents than the data has dimensions: random ones decode to too little before, to what is right after."""
+    x = _samples(2048, factors.num_coeffs('exp'), 3)
+    trainer = Trainer('exp', x, seed=1, width=64, start_gamma=0.1)
+    for epoch in range(12):
+        list(trainer.train_epoch(epoch, 3e-3, kl_weight(epoch, 5), holds_gamma(epoch, 5)))
+    before = trainer.evaluate(x, x.mean(axis=0))
+    trainer.fit_latents(x)
+    after = trainer.evaluate(x, x.mean(axis=0))
+    assert after['rms'] == pytest.approx(before['rms'], rel=1e-3)
+    mean, log_sigma = tf_session.run(trainer._code, {trainer._x: x})
+    together = np.cov(mean.T) + np.diag(np.exp(2 * log_sigma).mean(axis=0))
+    assert_close(mean.mean(axis=0), np.zeros(mean.shape[1]), atol=1e-3)
+    assert_close(np.diag(together), np.ones(mean.shape[1]), atol=0.02)
+    assert abs(after['sampled_spread'] - 1) < max(0.05, 0.5 * abs(before['sampled_spread'] - 1))
+
+
 def test_cross_entropy_trains_all_but_gamma():
     x = np.random.RandomState(0).uniform(0.2, 0.8, [64, 3]).astype(np.float32)
     terms, state = _trained(x, range(20), name='rot', cross_entropy=True)

@@ -29,6 +29,7 @@ from worlds.agree import one_world
 
 SAVE_EVERY = 5          # epochs
 KEEP = 5                # checkpoints
+FITTED = 'fitted.ckpt'   # the last one after --fit-latents
 HELD_OUT = 0.05         # part of the samples that --val keeps aside
 SETTINGS, RESULT, LOG, SKIPPED = 'training.json', 'trained.json', 'log.jsonl', 'skipped.txt'
 COLLAPSED = 0.05        # explained variance below this: the latents carry nothing
@@ -76,6 +77,8 @@ def parse_options(arguments: Optional[List[str]] = None) -> EasyDict:
         'free gamma from the start, as released', type=whole(0), default=0, metavar='N')
     add('--start-gamma', 'first standard deviation that the decoder gives the coefficients; with --kl-warmup take '
         'about a third of what those that matter have; released: 1', type=real(0, above=True), default=1.0, metavar='X')
+    add('--fit-latents', 'at the end, move the latents of all samples together to mean 0 and covariance 1, by changing '
+        'the weights, so that random latents decode to as much variety as the samples have', action='store_true')
     add('--val', 'keep 5%% of the samples aside and report the reconstruction on them; they are not trained on',
         action='store_true')
     add('--seed', 'of first weights, order of samples, noise and the choice of --val', type=SEED, default=0,
@@ -280,7 +283,7 @@ def _publish(folders, epoch, result):
     """Copy the last checkpoint to where sampling looks first, unless weights that are not ours lie there."""
     from dnnlib.tflib import checkpoints
     from vae import model
-    source = os.path.join(folders.epochs, model.CHECKPOINT.format(epoch))
+    source = os.path.join(folders.epochs, FITTED if result.get('fit_latents') else model.CHECKPOINT.format(epoch))
     target, note = os.path.join(folders.factor, model.RELEASED), os.path.join(folders.factor, RESULT)
     there = _index_hash(target)
     if there is not None and there != _facts(note).get('index_sha256'):
@@ -358,7 +361,10 @@ def _run(options, folders, samples, held_out, num_skipped):
     if stopped_by:
         print('stopped; the same command goes on from here')
         return 128 + stopped_by
-    result = dict(settings, skipped=num_skipped, training=reports.training(), held_out=reports.held_out())
+    if options.fit_latents:
+        trainer.fit_latents(samples)
+        trainer.save(os.path.join(folders.epochs, FITTED))
+    result = dict(settings, fit_latents=options.fit_latents, skipped=num_skipped, training=reports.training(), held_out=reports.held_out())
     print(_describe('training data', result['training']))
     _warn_if_collapsed(result['training'], options)
     if options.val:

@@ -141,6 +141,7 @@ class Trainer:
         mean, log_sigma = model.encoder(self._x, self.name, self.weights)
         residual = self._x - model.decoder(mean, self.name, self.weights)
         count = tf.cast(tf.shape(self._x)[0], tf.float32)
+        self._code = [mean, log_sigma]
         self._sums = tf.reduce_sum(tf.square(residual)), model.kl_loss(mean, log_sigma) * count
         self._z = tf.placeholder(tf.float32, [None, num_latents(self.name)])
         self._decoded = model.decoder(self._z, self.name, self.weights)
@@ -192,6 +193,30 @@ class Trainer:
         z = np.random.RandomState(0).standard_normal([EVALUATION_BATCH, num_latents(self.name)])
         sampled = tfutil.run(self._decoded, {self._z: z})
         return float(np.sqrt(sampled.var(axis=0, dtype=np.float64).sum() / x.var(axis=0, dtype=np.float64).sum()))
+
+    def fit_latents(self, x: np.ndarray) -> None:
+        """Move the latents of samples x [n, coeffs], all together, to mean 0 and covariance 1, by changing the weights.
+
+        Training leaves them only roughly N(0, 1) (many that vary, more latents than the data has dimensions), and
+        random latents then decode to too little. The Gaussian that all posteriors follow together goes into the
+        decoder's first layer and its inverse into the encoder's last: what a sample is reconstructed as stays the same.
+        """
+        batches = [tfutil.run(self._code, {self._x: x[start:start + EVALUATION_BATCH]})
+                   for start in range(0, len(x), EVALUATION_BATCH)]
+        mean, log_sigma = (np.concatenate(parts).astype(np.float64) for parts in zip(*batches))
+        noise = np.exp(2 * log_sigma).mean(axis=0)
+        centre = mean.mean(axis=0)
+        root = np.linalg.cholesky(np.cov(mean.T, bias=True).reshape(len(noise), -1) + np.diag(noise))
+        inverse = np.linalg.inv(root)
+        narrower = 0.5 * np.log(np.square(inverse) @ noise / noise)     # of the posteriors, along the new axes
+        decoder, encoder = f'{self.name}/stage1/decoder/fc0/', f'{self.name}/stage1/encoder/'
+        old = {name: tfutil.run(variable).astype(np.float64) for name, variable in self.weights.items()}
+        tfutil.set_vars({self.weights[name]: value for name, value in {
+            decoder + 'kernel': root.T @ old[decoder + 'kernel'],
+            decoder + 'bias': centre @ old[decoder + 'kernel'] + old[decoder + 'bias'],
+            encoder + 'dense/kernel': old[encoder + 'dense/kernel'] @ inverse.T,
+            encoder + 'dense/bias': (old[encoder + 'dense/bias'] - centre) @ inverse.T,
+            encoder + 'dense_1/bias': old[encoder + 'dense_1/bias'] + narrower}.items()})
 
     def save(self, prefix: str) -> None:
         """Write all 60 variables as the checkpoint `prefix`, which the released software can restore too."""
