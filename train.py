@@ -69,6 +69,17 @@ OPTIONS = {     # group of --help: {flag: Option}
         w_skin=Option('skin colour', 20.0, 'X', real(0)),
         w_exp_warp=Option('warping between expressions, stage 2', 10.0, 'X', real(0)),
         w_gamma_change=Option('what must not change with the lighting, stage 2', 10.0, 'X', real(0))),
+    "weights of losses that are ours, not the paper's, stage 2; at 0 they are not built": dict(
+        w_light_hair=Option('colour of the hair, when the light moves: hue, and less so brightness, once the light on '
+                            'the face is divided out', 0.0, 'X', real(0)),
+        w_light_background=Option('background, when the light moves; needs a parser with a class for it', 0.0, 'X',
+                                  real(0)),
+        w_pose_hair=Option('colour of the hair, when the pose moves', 0.0, 'X', real(0)),
+        w_pose_background=Option('background outside both heads, when the pose moves; needs a parser with a class for '
+                                 'it', 0.0, 'X', real(0)),
+        w_pose_exp=Option('expression as the reconstruction network sees it, in mm of the mesh, when the pose moves',
+                          0.0, 'X', real(0)),
+        w_id_exp=Option('the same, when the identity moves', 0.0, 'X', real(0))),
     'where to start': dict(
         resume=Option("go on with a run in its directory: that directory, its number, or 'latest', the newest one with "
                       'a checkpoint; its options are kept, others given here win', None, 'RUN', shown='a new run'),
@@ -100,7 +111,7 @@ OPTIONS = {     # group of --help: {flag: Option}
 }
 ALL = {flag: option for options in OPTIONS.values() for flag, option in options.items()}
 DEFAULTS = EasyDict((flag, option.default) for flag, option in ALL.items())
-WEIGHTS = tuple(OPTIONS['weights of the losses'])
+WEIGHTS = tuple(flag for flag in ALL if flag.startswith('w_'))
 STORED = tuple(flag for group in ('training', 'machine', 'measuring') for flag in OPTIONS[group] if flag != 'config')
 NOT_LOOP = ('result_dir', 'num_gpus', 'cpu_devices', 'precision') + tuple(OPTIONS['measuring'])     # training_loop's
 
@@ -232,7 +243,8 @@ def _options_of(run_dir):
     stored = read_json(path, 'the options of a run, which are written when it begins')
     try:
         options = EasyDict({flag: DEFAULTS[flag] for flag in STORED}, **stored)     # it may be of an earlier version
-        return EasyDict(options, config=configs.from_options(options.config), weights=dict(options.weights),
+        return EasyDict(options, config=configs.from_options(options.config),
+                        weights={flag: dict(options.weights).get(flag, DEFAULTS[flag]) for flag in WEIGHTS},
                         world_parts=dict(options.world_parts), start_kimg=float(options.start_kimg))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f'{path}: not the options of a run ({error!r}); they are written when it begins')
@@ -296,6 +308,8 @@ def check_files(options, run_dir=None):
         Decoders(there.vae_weights)
     if options.stage == 2 or options.config.full_resolution <= options.config.resolution:
         experts.check_weights(there.expert_specs(), experts.STAGE_EXPERTS[options.stage])
+    if options.stage == 2 and (options.weights['w_light_background'] or options.weights['w_pose_background']):
+        experts.check_background(there.expert_specs())
 
 
 def _dry_run(options, run_dir):

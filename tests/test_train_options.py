@@ -36,7 +36,8 @@ def _resolve(*arguments):
 def test_defaults_are_the_released_ones(place):
     options = _resolve('--data_dir', place.dataset)
     assert (options.stage, options.noise_dim, options.seed, options.total_kimg) == (1, 32, 1000, 15000)
-    assert options.weights == dict(w_id=3, w_lm=500, w_gamma=10, w_skin=20, w_exp_warp=10, w_gamma_change=10)
+    paper = dict(w_id=3, w_lm=500, w_gamma=10, w_skin=20, w_exp_warp=10, w_gamma_change=10)
+    assert options.weights == dict(dict.fromkeys(train.WEIGHTS, 0), **paper)
     assert (options.config.resolution, options.result_dir) == (256, paths.RESULT_DIR)
     assert json.loads(json.dumps(options))['config']['r1_gamma'] == 10
 
@@ -80,7 +81,7 @@ def test_demo128_is_at_128_pixels_for_most_of_its_time():
 def test_weights_of_a_configuration_come_before_the_defaults_and_after_the_users(place, begun, tmp_path, capsys):
     path = write_config(str(tmp_path / 'heavy.json'), stage1_weights={'w_lm': 2000, 'w_id': 4})
     weights = _resolve('--config', path, '--data_dir', place.dataset, '--w_id', '5').weights
-    assert weights == dict(w_id=5, w_lm=2000, w_gamma=10, w_skin=20, w_exp_warp=10, w_gamma_change=10)
+    assert weights == dict(train.resolve(train.parse_options(['--data_dir', place.dataset])).weights, w_id=5, w_lm=2000)
     resume = ['--resume', begun, '--config', path]
     assert train.resume(train.parse_options(resume))[0].weights == dict(weights, w_id=4)
     assert 'stage1_weights: {} -> {"w_lm": 2000, "w_id": 4}' in capsys.readouterr().out

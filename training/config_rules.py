@@ -66,7 +66,9 @@ RULES = dict(
     l1_resolution=_number(0), full_resolution=_number(0), w_l1=_number(0), w_l1_above=_number(0), r1_gamma=_number(0),
     core_share=_number(0.01, 1), r1_interval=_whole(1, 1000), stage1_weights=_TABLE, stage2_weights=_TABLE)
 
-LOSS_WEIGHTS = ('w_id', 'w_lm', 'w_gamma', 'w_skin', 'w_exp_warp', 'w_gamma_change')       # flags of train.py
+LOSS_WEIGHTS = (        # flags of train.py
+    'w_id', 'w_lm', 'w_gamma', 'w_skin', 'w_exp_warp', 'w_gamma_change',
+    'w_light_hair', 'w_light_background', 'w_pose_hair', 'w_pose_background', 'w_pose_exp', 'w_id_exp')
 
 TABLES = ('training_kimg', 'transition_kimg', 'learning_rate_dict', 'tick_kimg_dict')      # may be by resolution
 
