@@ -70,7 +70,10 @@ DEMO128 = dict(
     tick_kimg_dict={128: 5}, r1_interval=8,
     stage1_weights=dict(w_lm=2000.0),           # the paper's do not bring small faces to move their mouths
     # Adversarial terms count twice in stage 2, so imitation is doubled; contrast of the paper's size freezes faces.
-    stage2_weights=dict(w_id=6.0, w_lm=8000.0, w_gamma=20.0, w_skin=40.0, w_exp_warp=2.5, w_gamma_change=3.5),
+    # Terms of ours: at these their gradients on pictures of demo64 are as large as those of the paper's like terms.
+    stage2_weights=dict(w_id=6.0, w_lm=8000.0, w_gamma=20.0, w_skin=40.0, w_exp_warp=2.5, w_gamma_change=3.5,
+                        w_light_hair=5.0, w_light_background=3.0, w_pose_hair=5.0, w_pose_background=3.0,
+                        w_pose_exp=0.1, w_id_exp=0.1),
 )
 
 # What a run keeps when --resume --config brings another configuration: data, networks, what its pictures show, its end.

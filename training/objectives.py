@@ -244,7 +244,7 @@ def generate(context, G, inputs, step, device):
 def draw(context, inputs, step, device=0):
     """Latents [M, 179] and noise vectors [M, noise_dim] of a step ('D' or 'G') on a device.
 
-    M is the minibatch; in stage 2 four more rows or some more pairs follow, those of `pair_latents`.
+    M is the minibatch; in stage 2 the rows of `pair_latents` follow, two for each of `paired_factors`.
     """
     def normal(rows, columns, purpose):
         return tf.random.stateless_normal(tf.stack([rows, columns]), seed_of(inputs, step, device, purpose))
