@@ -35,7 +35,7 @@ SMALL_SIZES = (16, 32, 48, 64, 80, 96, 112, 128)       # pixels that small netwo
 EXPERTS = ('recon', 'id', 'parser')
 STAGE_EXPERTS = {1: ('recon', 'id'), 2: EXPERTS}        # which experts a training stage needs
 HAIR = networks_parser.HAIR
-BACKGROUND = 3          # the class of what is behind the person, in parsers that tell it from clothes and neck
+BACKGROUND = networks_small.BACKGROUND
 
 _LINKED = 'linked in the README of https://github.com/microsoft/DiscoFaceGAN'
 _RELEASED = {       # expert: network, weights below config.PRETRAINED_DIR, where they come from
