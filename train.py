@@ -24,13 +24,13 @@ EXAMPLES = """examples:
   python train.py                                                       stage 1 on datasets/ffhq_align, all GPUs
   python train.py --stage 2 --run_id 0 --snapshot 15000                 stage 2 from run 0's snapshot of 15000 kimg
   python train.py --config demo64 --data_dir datasets/demo64            the small synthetic world, on a CPU in hours
+  python train.py --config demo128 --precision bfloat16                 the human world, on a CPU in half a day
   python train.py --resume latest                                       go on where the newest run stopped
 
 Ctrl-C, SIGTERM, or a file abort.txt in the run's directory: the step is finished, everything saved.
 Several hosts: start the same command on each, with TF_CONFIG set; --resume then needs one shared --result_dir.
 """
 
-STAGE2_W_LM = 100.0
 OPTIONS_FILE = 'submit_config.json'
 
 
@@ -50,8 +50,9 @@ class Option(NamedTuple):
 
 OPTIONS = {     # group of --help: {flag: Option}
     'training': dict(
-        config=Option(f'{", ".join(configs.CONFIGS)}, or a .json file of your own that says what differs; with '
-                      '--resume, what learning rates, schedule and losses are from there on', 'ffhq256', 'NAME'),
+        config=Option(f'{", ".join(configs.CONFIGS)}, or a .json file of your own that says what differs; demo128 has '
+                      'other weights of losses than the defaults below; with --resume, what learning rates, schedule '
+                      'and losses are from there on', 'ffhq256', 'NAME'),
         stage=Option('1: fakes imitate their renders; 2: pairs of fakes are compared, too', 1, None, int, change=False,
                      choices=(1, 2)),
         data_dir=Option('TFRecords made by dataset_tool.py', None, 'DIR',
@@ -63,11 +64,22 @@ OPTIONS = {     # group of --help: {flag: Option}
         noise_dim=Option('length of the noise vector', 32, 'N', whole(0), change=False)),
     'weights of the losses': dict(
         w_id=Option('identity', 3.0, 'X', real(0)),
-        w_lm=Option('landmarks', 500.0, 'X', real(0), f'500 in stage 1, {STAGE2_W_LM:g} in stage 2'),
+        w_lm=Option('landmarks', 500.0, 'X', real(0), '500 in stage 1, 100 in stage 2'),
         w_gamma=Option('lighting', 10.0, 'X', real(0)),
         w_skin=Option('skin colour', 20.0, 'X', real(0)),
         w_exp_warp=Option('warping between expressions, stage 2', 10.0, 'X', real(0)),
         w_gamma_change=Option('what must not change with the lighting, stage 2', 10.0, 'X', real(0))),
+    "weights of losses that are ours, not the paper's, stage 2; at 0 they are not built": dict(
+        w_light_hair=Option('colour of the hair, when the light moves: hue, and less so brightness, once the light on '
+                            'the face is divided out', 0.0, 'X', real(0)),
+        w_light_background=Option('background, when the light moves; needs a parser with a class for it', 0.0, 'X',
+                                  real(0)),
+        w_pose_hair=Option('colour of the hair, when the pose moves', 0.0, 'X', real(0)),
+        w_pose_background=Option('background outside both heads, when the pose moves; needs a parser with a class for '
+                                 'it', 0.0, 'X', real(0)),
+        w_pose_exp=Option('expression as the reconstruction network sees it, in mm of the mesh, when the pose moves',
+                          0.0, 'X', real(0)),
+        w_id_exp=Option('the same, when the identity moves', 0.0, 'X', real(0))),
     'where to start': dict(
         resume=Option("go on with a run in its directory: that directory, its number, or 'latest', the newest one with "
                       'a checkpoint; its options are kept, others given here win', None, 'RUN', shown='a new run'),
@@ -99,7 +111,7 @@ OPTIONS = {     # group of --help: {flag: Option}
 }
 ALL = {flag: option for options in OPTIONS.values() for flag, option in options.items()}
 DEFAULTS = EasyDict((flag, option.default) for flag, option in ALL.items())
-WEIGHTS = tuple(OPTIONS['weights of the losses'])
+WEIGHTS = tuple(flag for flag in ALL if flag.startswith('w_'))
 STORED = tuple(flag for group in ('training', 'machine', 'measuring') for flag in OPTIONS[group] if flag != 'config')
 NOT_LOOP = ('result_dir', 'num_gpus', 'cpu_devices', 'precision') + tuple(OPTIONS['measuring'])     # training_loop's
 
@@ -125,8 +137,7 @@ def resolve(given):
     _check_devices(given)
     config = configs.load(given.get('config', DEFAULTS.config))
     chosen = EasyDict(DEFAULTS, data_dir=os.path.join(paths.DATASET_DIR, config.data_dir))
-    if given.get('stage') == 2:
-        chosen.w_lm = STAGE2_W_LM
+    chosen.update(configs.weights_of(config, given.get('stage', 1)))
     chosen.update(given)
     options = EasyDict({flag: chosen[flag] for flag in STORED}, config=config, snapshot=None, start_kimg=0.0,
                        weights={flag: chosen[flag] for flag in WEIGHTS})
@@ -211,7 +222,10 @@ def resume(given):
     if fixed:
         raise UserError(f'--resume keeps the options the run was started with: leave out --{", --".join(fixed)}')
     if 'config' in given:
+        before = configs.weights_of(options.config, options.stage)
         options.config, changes = configs.replacement(given.config, options.config)
+        options.weights.update((flag, weight) for flag, weight in
+                               configs.weights_of(options.config, options.stage).items() if weight != before.get(flag))
         print(f'--config {given.config}: ' + (', '.join(changes) or 'nothing differs'))
     _change(options, given)
     _make_absolute(options)
@@ -229,7 +243,8 @@ def _options_of(run_dir):
     stored = read_json(path, 'the options of a run, which are written when it begins')
     try:
         options = EasyDict({flag: DEFAULTS[flag] for flag in STORED}, **stored)     # it may be of an earlier version
-        return EasyDict(options, config=configs.from_options(options.config), weights=dict(options.weights),
+        return EasyDict(options, config=configs.from_options(options.config),
+                        weights={flag: dict(options.weights).get(flag, DEFAULTS[flag]) for flag in WEIGHTS},
                         world_parts=dict(options.world_parts), start_kimg=float(options.start_kimg))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f'{path}: not the options of a run ({error!r}); they are written when it begins')
@@ -293,6 +308,8 @@ def check_files(options, run_dir=None):
         Decoders(there.vae_weights)
     if options.stage == 2 or options.config.full_resolution <= options.config.resolution:
         experts.check_weights(there.expert_specs(), experts.STAGE_EXPERTS[options.stage])
+    if options.stage == 2 and (options.weights['w_light_background'] or options.weights['w_pose_background']):
+        experts.check_background(there.expert_specs())
 
 
 def _dry_run(options, run_dir):

@@ -35,6 +35,7 @@ SMALL_SIZES = (16, 32, 48, 64, 80, 96, 112, 128)       # pixels that small netwo
 EXPERTS = ('recon', 'id', 'parser')
 STAGE_EXPERTS = {1: ('recon', 'id'), 2: EXPERTS}        # which experts a training stage needs
 HAIR = networks_parser.HAIR
+BACKGROUND = networks_small.BACKGROUND
 
 _LINKED = 'linked in the README of https://github.com/microsoft/DiscoFaceGAN'
 _RELEASED = {       # expert: network, weights below config.PRETRAINED_DIR, where they come from
@@ -109,6 +110,14 @@ def check_weights(specs, names):
         raise UserError(*lines)
 
 
+def check_background(specs):
+    """UserError when the parser of `specs` does not tell the background from the rest."""
+    with tf.Graph().as_default():
+        parser = Experts(specs, ('parser',))
+        size = parser.kinds['parser'].size
+        parser.regions(tf.zeros([1, 3, size, size]), tf.zeros([1, 68, 2]), with_background=True)
+
+
 class Experts:
     """The experts `names` ('recon', 'id', 'parser'), built on demand and shared by all towers of a graph.
 
@@ -136,9 +145,27 @@ class Experts:
 
         landmarks_256: [N, 68, 2], x right, y UP, in pixels of a 256 picture whatever R is. No gradient reaches them.
         """
+        return self._parsed(self.network_input('parser', images_nchw), landmarks_256)[..., HAIR]
+
+    def regions(self, images_nchw, landmarks_256, with_background=False):
+        """(colours [N, S, S, 3] RGB 0-1, {'hair', 'background': how much each pixel is it, [N, S, S] in [0, 1]}).
+
+        The pictures as the parser sees them, and what it says; arguments as for `hair`. UserError when the background
+        is wanted of a parser that has no such class.
+        """
         x = self.network_input('parser', images_nchw)
-        landmarks = [landmarks_256] if self.kinds['parser'].wants_landmarks else []
-        return self.apply('parser', x, *landmarks)[..., HAIR]
+        classes = self._parsed(x, landmarks_256)
+        found = {'hair': classes[..., HAIR]}
+        if with_background:
+            if classes.shape.as_list()[3] <= BACKGROUND:
+                raise UserError(f'{self.specs["parser"].weights}: this parser has no class of its own for the '
+                                'background, which --w_pose_background and --w_light_background need; give another '
+                                'with --experts, or leave them at 0')
+            found['background'] = classes[..., BACKGROUND]
+        return x / 255.0, found
+
+    def _parsed(self, x, landmarks_256):
+        return self.apply('parser', x, *[landmarks_256] * self.kinds['parser'].wants_landmarks)
 
     def network_input(self, name, images_nchw, mask=None):
         """What expert `name` is shown: [N, S, S, 3], 0-255, in its colour order. The mask comes before the resize."""

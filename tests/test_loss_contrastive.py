@@ -1,9 +1,11 @@
-"""Contrastive losses against the release's recorded losses and gradients."""
+"""Contrastive losses: the paper's against recorded losses and gradients, ours against numbers worked out by hand."""
 
 import numpy as np
 import pytest
 
 from dnnlib.tflib.compat import tf
+from renderer import factors
+from renderer.face_model import load_face_model_file
 from tests.common import assert_close, data
 from training import loss_contrastive
 
@@ -93,3 +95,118 @@ def test_flow_is_in_256_pixels_at_any_size(tf_session, size):
     wrong = loss_contrastive.warp_loss(first, second, tf.constant(0 * flow), tf.constant(mask1), tf.constant(mask))
     right, wrong = tf_session.run([right, wrong])
     assert right < 0.02 * wrong + 1e-3
+
+
+# ---- ours
+
+def _plain(color, size=16):
+    """[1, size, size, 3] of one colour."""
+    return np.broadcast_to(np.float32(color), [1, size, size, 3]).copy()
+
+
+def _part(rows, size=16):
+    """[1, size, size]: 1 in these rows."""
+    share = np.zeros([1, size, size], np.float32)
+    share[:, rows] = 1
+    return share
+
+
+TOP = slice(0, 8)               # half of the picture
+COUNTED = 0.5 / 0.52            # what the colour of so much hair counts
+
+
+@pytest.mark.parametrize('second,options,expected', [
+    ([0.4, 0.2, 0.1], {}, 0.0),
+    ([0.2, 0.1, 0.05], {}, np.sqrt(0.04 + 0.01 + 0.0025)),                              # half as bright
+    ([0.2, 0.1, 0.05], {'brightness': 0.25}, 0.25 * np.sqrt(0.04 + 0.01 + 0.0025)),
+    ([0.1, 0.2, 0.4], {'brightness': 0.25}, np.sqrt(0.18)),                             # as bright, another hue
+    ([0.2, 0.1, 0.05], {'lamp': [[0.5, 0.5, 0.5]]}, 0.0),                               # the lamp's doing
+    ([0.4, 0.1, 0.2], {'lamp': [[1.0, 0.5, 2.0]]}, 0.0),
+    ([0.4, 0.2, 0.1], {'lamp': [[4.0, 4.0, 4.0]]}, 1.5 * np.sqrt(0.21))])               # it should have changed
+def test_colour_of_hair(tf_session, second, options, expected):
+    first, second, hair = _plain([0.4, 0.2, 0.1]), _plain(second), _part(TOP)
+    first[:, 8:] = 0.9                                  # what is no hair may change
+    options = {name: tf.constant(value) if name == 'lamp' else value for name, value in options.items()}
+    loss = loss_contrastive.hair_color_loss(*map(tf.constant, (first, second, hair, hair)), **options)
+    assert tf_session.run(loss) == pytest.approx(COUNTED * expected, rel=2e-4, abs=2e-4)
+
+
+def test_colour_of_hair_that_hardly_is_there(tf_session):
+    first, second, hair, bald = _plain(0.9), _plain(0.1), _part(TOP), _part(slice(0, 0))
+    losses = [loss_contrastive.hair_color_loss(*map(tf.constant, (first, second, a, b))) for a, b in
+              ((hair, hair), (hair, bald), (bald, bald), (hair / 25, hair / 25))]
+    full, *none, half = tf_session.run(losses)
+    assert full > 1.3 and none == [0, 0] and half == pytest.approx(0.5 * full / COUNTED, rel=0.01)
+
+
+def test_background_counts_where_both_pictures_have_it(tf_session):
+    first, second = _plain(0.5), _plain(0.5)
+    second[:, 4:8, 4:8] += [0.3, 0.0, -0.4]             # 16 pixels, .5 each
+    second[:, 12:] = 0                                  # a head in one of them
+    background = _part(slice(0, 16)), _part(slice(0, 12))
+    terms = [loss_contrastive.background_loss(*map(tf.constant, pair)) for pair in (
+        (first, second) + background, (second, first) + background[::-1], (first, first) + background)]
+    value, swapped, equal = tf_session.run(terms)
+    assert value == pytest.approx(16 * 0.5 / (12 * 16), abs=2e-4) and swapped == pytest.approx(value, rel=1e-5)
+    assert equal < 2e-4
+
+
+def test_expression_is_compared_in_mm_of_the_mesh(tf_session):
+    model = load_face_model_file(data('face', 'face_model.mat'))
+    metric = loss_contrastive.expression_metric(model)
+    estimates = np.random.RandomState(0).standard_normal([2, 3, factors.NUM_RECON]).astype(np.float32)
+    moves = (estimates[0] - estimates[1])[:, factors.EXPRESSION] @ model.shape_basis[:, 80:].T.astype(np.float64)
+    moves = 100 * moves.reshape(3, -1, 3)[:, model.region]
+    expected = np.sqrt((moves ** 2).sum(axis=2).mean(axis=1)).mean()
+    other = estimates[0].copy()
+    other[:, factors.ANGLES] = other[:, factors.SHAPE] = 0
+    terms = [loss_contrastive.expression_constant_loss(tf.constant(estimates[0]), tf.constant(x), metric)
+             for x in (estimates[1], other)]
+    value, equal = tf_session.run(terms)
+    assert_close(value, np.float32(expected), rtol=1e-4)
+    assert expected > 0.1 and equal == pytest.approx(0, abs=2e-4)
+
+
+@pytest.mark.parametrize('loss', [loss_contrastive.hair_color_loss, loss_contrastive.background_loss])
+def test_gradients_reach_the_colours_where_they_count_and_no_mask(tf_session, loss):
+    random = np.random.RandomState(1)
+    given = [tf.constant(x) for x in (_plain(random.rand(3)), _plain(random.rand(3)), _part(TOP), _part(TOP))]
+    gradients = tf.gradients(loss(*given), given)
+    assert gradients[2:] == [None, None]
+    for gradient in tf_session.run(gradients[:2]):
+        assert np.isfinite(gradient).all() and np.abs(gradient[:, TOP]).min() > 1e-5 and not gradient[:, 8:].any()
+    same = tf.gradients(loss(given[0], given[0], *given[2:]), given[0])
+    assert not tf_session.run(same)[0].any()
+
+
+class HalfHair:
+    """Experts of pictures whose upper half is hair, and the lower one background."""
+
+    def reconstruct(self, fakes):
+        return tf.tile(tf.reduce_mean(fakes, axis=[1, 2, 3])[:, None], [1, factors.NUM_RECON])
+
+    def regions(self, fakes, landmarks_256, with_background=False):
+        shares = {'hair': tf.tile(_part(TOP), [2, 1, 1])}
+        if with_background:
+            shares['background'] = 1 - shares['hair']
+        return (tf.transpose(fakes, [0, 2, 3, 1]) + 1) / 2, shares
+
+
+def test_terms_of_ours_are_those_that_are_named(tf_session):
+    """Each of its own pair, in the order of the names; the light's hair is forgiven what the lamp did."""
+    dim, grey, bright = [tf.constant(np.transpose(_plain(x), [0, 3, 1, 2])) for x in (-0.5, 0.0, 0.5)]
+    pictures = {'gamma': (grey, dim), 'rot': (dim, grey), 'id': (dim, bright)}
+
+    def terms(names, **options):
+        wanted = {loss_contrastive.CONSTANCY[name].factor for name in names}
+        return loss_contrastive.constancy_terms(
+            names, {factor: pictures[factor] for factor in wanted}, HalfHair(), lambda estimate: estimate[:, :2],
+            np.eye(64), **options)
+    names = list(loss_contrastive.CONSTANCY)
+    found = terms(names, lamp=tf.constant([[0.5, 0.5, 0.5]]))
+    assert list(found) == names
+    found = tf_session.run(dict(found))
+    assert found['light_hair'] < 2e-4 and found['light_background'] > 0.3
+    assert found['pose_hair'] == pytest.approx(COUNTED * 0.25 * 3 ** 0.5, rel=1e-3)
+    assert (found['pose_exp'], found['id_exp']) == (pytest.approx(4.0, rel=1e-4), pytest.approx(8.0, rel=1e-4))
+    assert list(terms(['id_exp', 'pose_hair'])) == ['id_exp', 'pose_hair'] and not terms([])

@@ -12,7 +12,7 @@ from dnnlib.tflib import checkpoints, tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.optimizer import Optimizer
-from dnnlib.util import EasyDict
+from dnnlib.util import EasyDict, UserError
 from perception import experts as perception
 from renderer import factors
 from renderer.face_model import load_face_model_file
@@ -27,6 +27,8 @@ Batch = namedtuple('Batch', 'coeff fakes')
 NOISE_DIM = 5
 EXPERTS = {'recon': dict(network='small_recon', size=32, width=4), 'id': dict(network='small_id', size=16, width=4),
            'parser': dict(network='small_parser', size=32, width=4)}
+OURS = dict(w_light_hair=2.0, w_light_background=3.0, w_pose_hair=5.0, w_pose_background=7.0, w_pose_exp=11.0,
+            w_id_exp=13.0)
 IMITATIVE = ['Loss/skin_loss', 'Loss/lm_loss', 'Loss/gamma_loss', 'Loss/id_loss']
 CONTRASTIVE = ['Loss/Exp_warp_loss', 'Loss/Hair_region_loss', 'Loss/ID_consistent_loss', 'Loss/Lm_consistent_loss']
 
@@ -57,22 +59,41 @@ def world(tmp_path_factory):
     return folder, load_face_model_file(data('face', 'face_model.mat'))
 
 
+def _specs(folder, parser='small_parser'):
+    specs = {name: EasyDict(entry, weights=os.path.join(folder, name + '-expert')) for name, entry in EXPERTS.items()}
+    specs['parser'].network = parser
+    return specs
+
+
+def _four_classes(images_rgb255, width):
+    """The small parser, and of what it calls neither face nor hair, the bright is background."""
+    face, rest, hair = tf.split(perception.networks_small.small_parser(images_rgb255, width), 3, axis=3)
+    bright = images_rgb255[..., :1] / 255.0
+    return tf.concat([face, rest * (1 - bright), hair, rest * bright], axis=3)
+
+
+@pytest.fixture
+def four_classes():
+    """Name of a parser that tells the background."""
+    kind = perception.KINDS['small_parser']._replace(build=_four_classes)
+    with mock.patch.dict(perception.KINDS, four_parser=kind):
+        yield 'four_parser'
+
+
 class Built:
     """A graph with networks, a context and one generator and one discriminator step for fed inputs."""
 
-    def __init__(self, world, resolution, stage, full, config='ffhq256'):
+    def __init__(self, world, resolution, stage, full, config='ffhq256', weights=WEIGHTS, parser='small_parser'):
         folder, model = world
         self.graph = tf.Graph()
         with self.graph.as_default():
             tf.set_random_seed(3)
             self.session = tfutil.create_session(threads=2, graph=self.graph)
             with self.session.as_default():
-                specs = {name: EasyDict(entry, weights=os.path.join(folder, name + '-expert'))
-                         for name, entry in EXPERTS.items()}
-                experts = perception.Experts(specs, perception.EXPERTS)
+                experts = perception.Experts(_specs(folder, parser), perception.EXPERTS)
                 self.context = objectives.Context(
                     stage=stage, config=EasyDict(CONFIGS[config], resolution=resolution), noise_dim=NOISE_DIM,
-                    weights=WEIGHTS, decoders=Decoders(folder), faces=FaceRenderer(model), experts=experts)
+                    weights=weights, decoders=Decoders(folder), faces=FaceRenderer(model), experts=experts)
                 self._networks(resolution)
                 self.inputs = objectives.placeholders()
                 self.reals = tf.placeholder(tf.uint8, [None, 3, None, None])
@@ -226,6 +247,67 @@ def test_pairs_differ_in_one_factor(stage2):
     assert len(np.unique(latents[[0, 1, 2, 4], 0])) == len(np.unique(noise[[0, 1, 2, 4], 0])) == 4
     fakes = stage2.run(stage2.G_parts[1].fakes)
     assert fakes.shape == (4, 3, 32, 32) and np.abs(np.diff(fakes, axis=0)).max(axis=(1, 2, 3)).min() > 1e-4
+
+
+def test_generator_step_with_all_terms_of_ours(world, four_classes):
+    """Two more pairs; the terms of ours are there with their weights, and a step can be made with them."""
+    built = Built(world, 32, stage=2, full=True, config='demo64', weights=dict(WEIGHTS, **OURS), parser=four_classes)
+    with built.graph.as_default(), built.session.as_default():
+        names, context, pictures = list(loss_contrastive.CONSTANCY), built.context, built.G_parts[1].fakes
+        expected = loss_contrastive.constancy_terms(
+            names, {factor: (pictures[i:i + 1], pictures[i + 1:i + 2]) for i, factor in
+                    ((2, 'gamma'), (4, 'rot'), (6, 'id'))}, context.experts, context.faces.landmarks_224,
+            loss_contrastive.expression_metric(context.faces.model),
+            objectives._lamp(context, built.G_parts[1].coeff[2:4]))
+        fetch = [built.G_loss, dict(built.G_terms), dict(expected), built.G_scores]
+        latents = objectives.draw(context, built.inputs, 'G')
+        optimizer = Optimizer('TrainG', 1e-3)
+        optimizer.register(built.G_loss, built.G.trainables)
+        op = optimizer.apply()
+        gradients = {name: tf.gradients(term, pictures)[0] for name, term in built.G_terms.items()
+                     if name.lower()[5:-5] in names}
+        built.session.run(optimizer.reset_state())
+        tfutil.init_uninitialized_vars()
+        value, terms, expected, scores = built.run(fetch)
+        latents, noise = built.run(latents, minibatch=2)
+        gradients = built.run(gradients)
+        built.run(op)
+        assert built.session.run(optimizer.overflow_count) == 0
+    shown = [f'Loss/{name.capitalize()}_loss' for name in names]
+    assert list(built.G_terms) == ['Loss/l1_loss'] + IMITATIVE + CONTRASTIVE + shown
+    for name, key in zip(names, shown):
+        assert_close(terms[key], expected[name], rtol=1e-4, atol=1e-6)
+        assert terms[key] > 1e-4
+    weights = [20, 20, 500, 10, 3, 10, 10 * 1, 10 * 2, 10 * 1000] + [OURS['w_' + name] for name in names]
+    adversarial = sum(_softplus(-x).mean() for x in scores)
+    assert_close(value, np.float32(adversarial + np.dot(weights, [terms[name] for name in built.G_terms])), rtol=2e-4)
+    assert latents.shape == (10, 179) and [len(x) for x in scores] == [3, 8]
+    for (first, second), name in (((2, 3), 'exp'), ((4, 5), 'gamma'), ((6, 7), 'rot'), ((8, 9), 'id')):
+        inside = np.zeros(179, bool)
+        inside[factors.BY_NAME[name].latents] = True
+        np.testing.assert_array_equal(latents[first] != latents[second], inside)
+        np.testing.assert_array_equal(noise[first], noise[second])
+    for name, row in zip(shown, (2, 2, 4, 4, 4, 6)):        # each term moves its own pair only
+        moved = np.abs(gradients[name]).max(axis=(1, 2, 3)) > 0
+        assert np.isfinite(gradients[name]).all() and list(np.flatnonzero(moved)) == [row, row + 1], name
+
+
+def test_terms_of_weight_0_are_not_built(stage2):
+    assert objectives.constancy_names(dict(WEIGHTS, **dict.fromkeys(OURS, 0.0))) == []
+    assert objectives.paired_factors(WEIGHTS) == ('exp', 'gamma')
+    assert objectives.paired_factors({'w_light_hair': 1.0}) == ('exp', 'gamma')
+    assert objectives.paired_factors({'w_id_exp': 1.0, 'w_pose_hair': 2.0}) == ('exp', 'gamma', 'rot', 'id')
+    assert objectives.paired_factors({'w_id_exp': 1.0}) == ('exp', 'gamma', 'id')
+    with stage2.graph.as_default():
+        before = len(stage2.graph.get_operations())
+        assert not objectives._constancy(stage2.context, *stage2.G_parts[1])
+        assert len(stage2.graph.get_operations()) == before
+
+
+def test_a_parser_without_a_class_for_the_background_is_refused(world, four_classes):
+    with pytest.raises(UserError, match='parser-expert: .*no class of its own .* --w_pose_background'):
+        perception.check_background(_specs(world[0]))
+    perception.check_background(_specs(world[0], four_classes))
 
 
 def test_discriminator_step(stage2):

@@ -36,7 +36,8 @@ def _resolve(*arguments):
 def test_defaults_are_the_released_ones(place):
     options = _resolve('--data_dir', place.dataset)
     assert (options.stage, options.noise_dim, options.seed, options.total_kimg) == (1, 32, 1000, 15000)
-    assert options.weights == dict(w_id=3, w_lm=500, w_gamma=10, w_skin=20, w_exp_warp=10, w_gamma_change=10)
+    paper = dict(w_id=3, w_lm=500, w_gamma=10, w_skin=20, w_exp_warp=10, w_gamma_change=10)
+    assert options.weights == dict(dict.fromkeys(train.WEIGHTS, 0), **paper)
     assert (options.config.resolution, options.result_dir) == (256, paths.RESULT_DIR)
     assert json.loads(json.dumps(options))['config']['r1_gamma'] == 10
 
@@ -66,6 +67,35 @@ def test_demo64_grows_as_planned(kimg, resolution, lod):
         assert now.lod == pytest.approx(lod, abs=1e-6)
 
 
+def test_demo128_is_at_128_pixels_for_most_of_its_time():
+    config = configs.load('demo128')
+    assert (configs.final_kimg(config, 1), configs.final_kimg(config, 2)) == (700, 800)
+    plan = configs.schedule_of(config, 1)
+    states = [schedule.state_at(plan, 1000 * kimg) for kimg in range(1, 701)]
+    kimg = {size: sum(state.resolution == size for state in states) for size in (8, 16, 32, 64, 128)}
+    assert kimg == {8: 40, 16: 100, 32: 150, 64: 160, 128: 250}
+    assert max(config.transition_kimg.values()) <= 100 and {state.minibatch for state in states} == {16}
+    assert [state.lod == 0 for state in states].index(True) == 509
+
+
+def test_weights_of_a_configuration_come_before_the_defaults_and_after_the_users(place, begun, tmp_path, capsys):
+    path = write_config(str(tmp_path / 'heavy.json'), stage1_weights={'w_lm': 2000, 'w_id': 4})
+    weights = _resolve('--config', path, '--data_dir', place.dataset, '--w_id', '5').weights
+    assert weights == dict(train.resolve(train.parse_options(['--data_dir', place.dataset])).weights, w_id=5, w_lm=2000)
+    resume = ['--resume', begun, '--config', path]
+    assert train.resume(train.parse_options(resume))[0].weights == dict(weights, w_id=4)
+    assert 'stage1_weights: {} -> {"w_lm": 2000, "w_id": 4}' in capsys.readouterr().out
+    assert train.resume(train.parse_options(resume + ['--w_lm', '9']))[0].weights['w_lm'] == 9
+    options = _resolve('--config', path, '--data_dir', place.dataset, '--w_id', '5')
+    run_dir = _run_with(tmp_path, '00000-heavy', **options)
+    resumed = train.resume(train.parse_options(['--resume', run_dir, '--config', path]))[0]
+    assert resumed.weights == weights                   # what the configuration says no other stays the user's
+
+
+def test_weights_are_flags():
+    assert configs.config_rules.LOSS_WEIGHTS == train.WEIGHTS
+
+
 def test_own_configurations(tmp_path):
     path = write_config(str(tmp_path / 'mine.json'), tick_kimg_dict={'8': 2, '16': 3}, base='ffhq256')
     config = configs.load(path)
@@ -74,7 +104,8 @@ def test_own_configurations(tmp_path):
 
 
 @pytest.mark.parametrize('content,message', [
-    ('{', 'not readable JSON'), ('[1]', 'holds no table'), ('{"base": "ffhq"}', 'expected one of demo64, ffhq256'),
+    ('{', 'not readable JSON'), ('[1]', 'holds no table'),
+    ('{"base": "ffhq"}', 'expected one of demo128, demo64, ffhq256'),
     ('{"resolutoin": 32}', 'unknown resolutoin'), ('{"resolution": 48}', 'resolution is 48; expected a power of two'),
     ('{"initial_resolution": 512}', 'at most "resolution"'), ('{"tick_kimg": "often"}', "tick_kimg is 'often'"),
     ('{"grid": [3]}', r'grid is \[3\]'), ('{"minibatch": 0}', 'minibatch is 0')])
@@ -86,7 +117,7 @@ def test_wrong_configurations_are_refused(tmp_path, content, message):
 
 
 @pytest.mark.parametrize('arguments,message', [
-    (['--config', 'ffhq512'], 'expected demo64 or ffhq256, or a .json file'),
+    (['--config', 'ffhq512'], 'expected demo128 or demo64 or ffhq256, or a .json file'),
     (['--data_dir', 'no/such/data'], 'no such dataset folder'),
     (['--stage', '2'], 'give --run_id'),
     (['--stage', '2', '--run_id', '77', '--result_dir', 'DATA'], 'run 77: expected a directory'),

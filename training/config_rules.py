@@ -64,7 +64,11 @@ RULES = dict(
     snapshot_ticks=_whole(1),
     grid=_or_none(_list(_whole(1, 256), (2,), '[columns, rows], whole numbers from 1 to 256')),
     l1_resolution=_number(0), full_resolution=_number(0), w_l1=_number(0), w_l1_above=_number(0), r1_gamma=_number(0),
-    core_share=_number(0.01, 1), r1_interval=_whole(1, 1000))
+    core_share=_number(0.01, 1), r1_interval=_whole(1, 1000), stage1_weights=_TABLE, stage2_weights=_TABLE)
+
+LOSS_WEIGHTS = (        # flags of train.py
+    'w_id', 'w_lm', 'w_gamma', 'w_skin', 'w_exp_warp', 'w_gamma_change',
+    'w_light_hair', 'w_light_background', 'w_pose_hair', 'w_pose_background', 'w_pose_exp', 'w_id_exp')
 
 TABLES = ('training_kimg', 'transition_kimg', 'learning_rate_dict', 'tick_kimg_dict')      # may be by resolution
 
@@ -87,10 +91,12 @@ def check(config, where):
     """The configuration itself, an EasyDict with all entries. UserError that names `where` and what is wrong first."""
     for key, rule in RULES.items():
         _check_entry(where, key, config[key], rule)
-    for network, rules in NETWORKS.items():
-        refuse_unknown(config[network], rules, f'{where}: {network}')
-        for key, value in config[network].items():
-            _check_entry(where, f'{network}.{key}', value, rules[key])
+    weights = dict.fromkeys(LOSS_WEIGHTS, _number(0))
+    for table, rules in dict(NETWORKS, stage1_weights=weights, stage2_weights=weights).items():
+        refuse_unknown(config[table], rules, f'{where}: {table}')
+        for key, value in config[table].items():
+            _check_entry(where, f'{table}.{key}', value, rules[key])
+    for network in NETWORKS:
         _check_fmaps(where, network, config)
     if config.initial_resolution > config.resolution:
         raise UserError(f'{where}: initial_resolution is {config.initial_resolution}; expected a power of two, at most '

@@ -1,16 +1,30 @@
-"""Contrastive losses (paper section 3.3): of two fakes that differ in one factor, everything else must stay.
+"""Contrastive losses (paper section 3.3, and more of ours): of two fakes that differ in one factor, the rest must stay.
 
 Plain functions of tensors. Pictures are [P, 3, R, R] RGB in [-1, 1], masks [P, 1, R, R], P pairs, any R; picture k of
 the first batch and picture k of the second are a pair. Each loss is a scalar, averaged over the pairs.
 """
 
+from collections import OrderedDict, namedtuple
+
+import numpy as np
+
 from dnnlib.tflib import images
 from dnnlib.tflib.compat import tf
 from dnnlib.util import EasyDict
-from renderer import camera
+from renderer import camera, factors
 from training.loss_imitative import cosine
 
 TERMS = ('exp_warp', 'hair', 'id', 'lm')
+
+# Ours, not the paper's: what else must stay. Name -> the factor in which the two fakes of the pair differ, what stays.
+Constancy = namedtuple('Constancy', 'factor what')
+CONSTANCY = OrderedDict([
+    ('light_hair', Constancy('gamma', 'hair')), ('light_background', Constancy('gamma', 'background')),
+    ('pose_hair', Constancy('rot', 'hair')), ('pose_background', Constancy('rot', 'background')),
+    ('pose_exp', Constancy('rot', 'exp')), ('id_exp', Constancy('id', 'exp'))])
+LIT_BRIGHTNESS = 0.25           # see `hair_color_loss`
+ENOUGH_HAIR = 0.02              # of the picture: with less its colour counts for less than half
+MM_PER_DM = 100.0
 LIGHTING_WEIGHTS = {'hair': 1.0, 'id': 2.0, 'lm': 1000.0}   # of the parts of the lighting loss
 
 
@@ -76,3 +90,91 @@ def landmark_consistent_loss(landmarks1_256, landmarks2_256):
     The paper's system divides 256-pixel distances by 224; the loss weights were tuned with it, so it stays.
     """
     return tf.reduce_mean(tf.square((landmarks1_256 - landmarks2_256) / camera.RECON_SIZE))
+
+
+# ---- ours, not the paper's
+
+def constancy_terms(names, pictures, experts, landmarks_of, exp_metric=None, lamp=None):
+    """The terms `names` of CONSTANCY, ours, not the paper's -> OrderedDict of scalars; others are not built.
+
+    pictures: {factor: the two fakes of its pairs}, [P, 3, R, R] each, for the factors of `names`. landmarks_of: as for
+    `lighting_terms`. exp_metric: `expression_metric` of the face model (what 'exp'). lamp: see `hair_color_loss`
+    (light_hair). UserError when the parser has no class for a background that is asked for.
+    """
+    terms = OrderedDict()
+    for factor, (fake1, fake2) in pictures.items():
+        wanted = OrderedDict((CONSTANCY[name].what, name) for name in names if CONSTANCY[name].factor == factor)
+        estimate = experts.reconstruct(tf.concat([fake1, fake2], axis=0))
+        if 'exp' in wanted:
+            terms[wanted['exp']] = expression_constant_loss(*tf.split(estimate, 2), metric=exp_metric)
+        if 'hair' in wanted or 'background' in wanted:
+            landmarks = landmarks_of(estimate) * (camera.RENDER_SIZE / camera.RECON_SIZE)
+            colors, found = experts.regions(tf.concat([fake1, fake2], axis=0), landmarks, 'background' in wanted)
+            colors, found = tf.split(colors, 2), {what: tf.split(share, 2) for what, share in found.items()}
+            if 'hair' in wanted:
+                lit = factor == 'gamma'
+                terms[wanted['hair']] = hair_color_loss(*colors, *found['hair'], lamp=lamp if lit else None,
+                                                        brightness=LIT_BRIGHTNESS if lit else 1.0)
+            if 'background' in wanted:
+                terms[wanted['background']] = background_loss(*colors, *found['background'])
+    return OrderedDict((name, terms[name]) for name in names)
+
+
+def hair_color_loss(colors1, colors2, hair1, hair2, lamp=None, brightness=1.0):
+    """Distance of the hair's mean colours, ours, not the paper's. colors: [P, S, S, 3], 0-1; hair: [P, S, S], 0-1.
+
+    lamp: [P, 3], the light on the second over the light on the first, which the hair must follow; None: the same.
+    brightness: weight of the part along the mean of both colours; the part across is hue and always counts.
+
+    The same lamp lights hair and face, so the colour in the picture has to change with the light: what must stay is
+    what remains when the lamp is divided out. Photos keep that to a level of 255 in hue but, since hair looks
+    elsewhere than the face, only to 13 in brightness; people differ by 14 and 50. Hence LIT_BRIGHTNESS. When the pose
+    moves, photos keep hue to half a level and brightness to 4. The masks say where, no gradient goes through them.
+    """
+    hair1, hair2 = tf.stop_gradient(hair1), tf.stop_gradient(hair2)
+    mean1, mean2 = _mean_color(colors1, hair1), _mean_color(colors2, hair2)
+    if lamp is not None:
+        mean1, mean2 = mean1 * tf.sqrt(lamp), mean2 / tf.sqrt(lamp)
+    direction = tf.stop_gradient(tf.nn.l2_normalize(mean1 + mean2, axis=1))
+    along = tf.reduce_sum((mean1 - mean2) * direction, axis=1, keepdims=True)
+    across = mean1 - mean2 - along * direction
+    squares = tf.reduce_sum(tf.square(across), axis=1) + tf.square(brightness * along[:, 0])
+    area = tf.minimum(*[tf.reduce_mean(hair, axis=[1, 2]) for hair in (hair1, hair2)])
+    return tf.reduce_mean(tf.sqrt(squares + 1e-8) * area / (area + ENOUGH_HAIR))
+
+
+def _mean_color(colors, share):
+    """[P, 3]: mean colour where the share says."""
+    return (tf.reduce_sum(colors * share[..., None], axis=[1, 2])
+            / (tf.reduce_sum(share, axis=[1, 2])[:, None] + 1e-3))
+
+
+def background_loss(colors1, colors2, background1, background2):
+    """Mean length of the colour difference where both pictures are background, ours, not the paper's.
+
+    colors: [P, S, S, 3], 0-1; background: [P, S, S], 0-1. Both a little blurred, as for `warp_loss`: every picture has
+    its own grain. Photos have no light of the face on their background, and it does not turn with the head, so it
+    is compared pixel by pixel. The masks say where, no gradient goes through them.
+    """
+    both = tf.stop_gradient(background1 * background2)[..., None]
+    difference = images.gaussian_blur((colors1 - colors2) * both, *blur_at(colors1.shape.as_list()[1]))
+    distance = tf.sqrt(tf.reduce_sum(tf.square(difference), axis=3) + 1e-8)
+    return tf.reduce_sum(distance) / (tf.reduce_sum(both) + 1e-3)
+
+
+def expression_constant_loss(estimate1, estimate2, metric):
+    """How far apart two estimated expressions move the face, ours, not the paper's: mm, root mean square of vertices.
+
+    estimate: [P, 224 or more], reconstruction vectors. metric: [64, 64], see `expression_metric`. Coefficients alone
+    would count what nobody sees as much as an open mouth.
+    """
+    difference = estimate1[:, factors.EXPRESSION] - estimate2[:, factors.EXPRESSION]
+    squares = tf.reduce_sum(tf.matmul(difference, tf.constant(metric, tf.float32)) * difference, axis=1)
+    return tf.reduce_mean(tf.sqrt(tf.maximum(squares, 0.0) + 1e-8))
+
+
+def expression_metric(model):
+    """[64, 64] float64 of a FaceModel: c M c is the mean square in mm that coefficients c move a drawn vertex."""
+    columns = slice(factors.SHAPE.stop - factors.SHAPE.start, None)
+    basis = model.shape_basis.reshape(model.num_vertices, 3, -1)[model.region][:, :, columns].astype(np.float64)
+    return MM_PER_DM ** 2 * np.einsum('vaj,vak->jk', basis, basis) / len(basis)

@@ -8,11 +8,13 @@ run draws what an uninterrupted one would have drawn.
 import contextlib
 from collections import OrderedDict, namedtuple
 
+import numpy as np
+
 from dnnlib.tflib import images
 from dnnlib.tflib.compat import tf
 from renderer.factors import BY_NAME, NUM_LATENTS
 from training import loss
-from training.loss_contrastive import expression_terms, lighting_terms
+from training.loss_contrastive import CONSTANCY, constancy_terms, expression_metric, expression_terms, lighting_terms
 from training.loss_imitative import FULL_TERMS, L1_TERMS, imitative_terms
 
 # What does not change within a run.
@@ -20,7 +22,7 @@ Context = namedtuple('Context', (
     'stage',            # 1; or 2, with the contrastive terms
     'config',           # configs.load: R, of the finished networks, is its resolution
     'noise_dim',        # length of the noise vector
-    'weights',          # {w_id, w_lm, w_gamma, w_skin, w_exp_warp, w_gamma_change: number}
+    'weights',          # {flag of train.py: number}; what is ours (loss_contrastive.CONSTANCY) may be absent: 0
     'decoders',         # vae.model.Decoders
     'faces',            # renderer.face_renderer.FaceRenderer
     'experts',          # perception.experts.Experts; None where only L1 is built, in stage 1
@@ -34,8 +36,7 @@ Inputs = namedtuple('Inputs', (
     'seed',             # int64, of the run
 ))
 
-PAIRS = 4               # fakes of the contrastive step: a pair that differs in expression, a pair that does in lighting
-PAIRED = ('exp', 'gamma')
+PAIRED = ('exp', 'gamma')       # the paper's pairs of fakes in a contrastive step: what the two of each differ in
 CONTRASTIVE_NAMES = OrderedDict([('exp_warp', 'Exp_warp_loss'), ('hair', 'Hair_region_loss'),
                                  ('id', 'ID_consistent_loss'), ('lm', 'Lm_consistent_loss')])
 
@@ -137,7 +138,7 @@ def imitative_loss(context, coeff, fakes, inputs, full):
 
 
 def contrastive_loss(context, coeff, fakes):
-    """(weighted sum, {name: term}) of the four pictures of `pair_latents`, [4, 3, R, R], at full resolution."""
+    """(weighted sum, {name: term}) of the pictures of `pair_latents`, [4 or more, 3, R, R], at full resolution."""
     before = context.faces.render(coeff[0:1], context.config.resolution).mask
     flow, after = context.faces.flow(coeff[0:1], coeff[1:2], context.config.resolution)
     masks = [images.nhwc_to_nchw(mask) for mask in (before, after)]
@@ -146,7 +147,39 @@ def contrastive_loss(context, coeff, fakes):
     total = (expression.exp_warp * context.weights['w_exp_warp']
              + lighting.gamma_change * context.weights['w_gamma_change'])
     terms = dict(expression, **lighting)
-    return total, OrderedDict((f'Loss/{shown}', terms[name]) for name, shown in CONTRASTIVE_NAMES.items())
+    shown = OrderedDict((f'Loss/{shown}', terms[name]) for name, shown in CONTRASTIVE_NAMES.items())
+    for name, term in _constancy(context, coeff, fakes).items():
+        total += term * context.weights['w_' + name]
+        shown[f'Loss/{name.capitalize()}_loss'] = term
+    return total, shown
+
+
+def constancy_names(weights):
+    """The terms of loss_contrastive.CONSTANCY that count; the others are not built."""
+    return [name for name in CONSTANCY if weights.get('w_' + name)]
+
+
+def paired_factors(weights):
+    """In what the pairs of a contrastive step differ: the paper's, then those that terms of ours need."""
+    wanted = {CONSTANCY[name].factor for name in constancy_names(weights)}
+    return PAIRED + tuple(factor for factor in ('rot', 'id') if factor in wanted)
+
+
+def _constancy(context, coeff, fakes):
+    names = constancy_names(context.weights)
+    wanted = {CONSTANCY[name].factor for name in names}
+    pictures = OrderedDict((factor, (fakes[2 * i:2 * i + 1], fakes[2 * i + 1:2 * i + 2]))
+                           for i, factor in enumerate(paired_factors(context.weights)) if factor in wanted)
+    metric = expression_metric(context.faces.model) if 'exp' in [CONSTANCY[name].what for name in names] else None
+    lamp = _lamp(context, coeff[2:4]) if 'light_hair' in names else None
+    return constancy_terms(names, pictures, context.experts, context.faces.landmarks_224, metric, lamp)
+
+
+def _lamp(context, coeff):
+    """[1, 3]: how much brighter the second of two renders is than the first, which only differ in the light."""
+    render = context.faces.render(coeff, context.config.resolution)
+    level = tf.reduce_sum(render.image, axis=[1, 2]) / (tf.reduce_sum(render.mask, axis=[1, 2]) + 1.0) + 1.0    # of 255
+    return tf.stop_gradient(level[1:2] / level[0:1])
 
 
 def imitative_weights(context, inputs, full):
@@ -204,13 +237,14 @@ def generate(context, G, inputs, step, device):
             dlatent_avg_rows=inputs.minibatch if context.stage == 2 else None)
     if context.stage == 1:
         return [coeff], [fakes]
-    return [[x[:inputs.minibatch], _pair_rows(x[inputs.minibatch:])] for x in (coeff, fakes)]
+    pairs = len(paired_factors(context.weights))
+    return [[x[:inputs.minibatch], _pair_rows(x[inputs.minibatch:], pairs)] for x in (coeff, fakes)]
 
 
 def draw(context, inputs, step, device=0):
     """Latents [M, 179] and noise vectors [M, noise_dim] of a step ('D' or 'G') on a device.
 
-    M is the minibatch; in stage 2 four more rows follow, those of `pair_latents`.
+    M is the minibatch; in stage 2 the rows of `pair_latents` follow, two for each of `paired_factors`.
     """
     def normal(rows, columns, purpose):
         return tf.random.stateless_normal(tf.stack([rows, columns]), seed_of(inputs, step, device, purpose))
@@ -218,29 +252,30 @@ def draw(context, inputs, step, device=0):
     latents = normal(inputs.minibatch, NUM_LATENTS, _LATENTS)
     noise = normal(inputs.minibatch, context.noise_dim, _NOISE_VECTOR)
     if context.stage == 2:
-        rows = pair_latents(*[normal(len(PAIRED), NUM_LATENTS, purpose) for purpose in (_PAIRS, _OTHERS)])
-        vectors = normal(len(PAIRED), context.noise_dim, _PAIR_NOISE)
+        paired = paired_factors(context.weights)
+        rows = pair_latents(*[normal(len(paired), NUM_LATENTS, purpose) for purpose in (_PAIRS, _OTHERS)], paired)
+        vectors = normal(len(paired), context.noise_dim, _PAIR_NOISE)
         latents = tf.concat([latents, rows], axis=0)
-        noise = tf.concat([noise, tf.gather(vectors, [0, 0, 1, 1])], axis=0)
+        noise = tf.concat([noise, tf.gather(vectors, np.repeat(np.arange(len(paired)), 2))], axis=0)
     latents.set_shape([None, NUM_LATENTS])
     noise.set_shape([None, context.noise_dim])
     return latents, noise
 
 
-def pair_latents(latents, others):
-    """Two independent pairs [4, 179] from latents [2, 179]: rows 0, 1 differ in expression, rows 2, 3 in lighting.
+def pair_latents(latents, others, paired=PAIRED):
+    """Independent pairs [2 F, 179] from latents [F, 179]: rows 0, 1 differ in the first factor of `paired`, and so on.
 
-    The second row of a pair is the first with that factor taken from `others` [2, 179].
+    The second row of a pair is the first with that factor taken from `others` [F, 179].
     """
     rows = []
-    for i, name in enumerate(PAIRED):
+    for i, name in enumerate(paired):
         own, part = latents[i:i + 1], BY_NAME[name].latents
         rows += [own, tf.concat([own[:, :part.start], others[i:i + 1, part], own[:, part.stop:]], axis=1)]
     return tf.concat(rows, axis=0)
 
 
-def _pair_rows(x):
-    x.set_shape([PAIRS] + x.shape.as_list()[1:])
+def _pair_rows(x, pairs):
+    x.set_shape([2 * pairs] + x.shape.as_list()[1:])
     return x
 
 

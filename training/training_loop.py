@@ -47,7 +47,7 @@ def training_loop(
         cluster,                    # distributed.Cluster: devices and hosts
         config,                     # configs.load: networks, schedule, settings of the losses
         data_dir,                   # folder of TFRecords
-        weights,                    # {w_id, w_lm, w_gamma, w_skin, w_exp_warp, w_gamma_change: number}
+        weights,                    # {flag of train.py: number}, see objectives.Context
         total_kimg,                 # thousands of images shown when training ends
         world='real',               # name of the world the data belong to
         world_parts=None,           # {vae_weights, face_model, experts: path} in place of the world's own
