@@ -364,7 +364,8 @@ def _run(options, folders, samples, held_out, num_skipped):
     if options.fit_latents:
         trainer.fit_latents(samples)
         trainer.save(os.path.join(folders.epochs, FITTED))
-    result = dict(settings, fit_latents=options.fit_latents, skipped=num_skipped, training=reports.training(), held_out=reports.held_out())
+    result = dict(settings, fit_latents=options.fit_latents, skipped=num_skipped, training=reports.training(),
+                  held_out=reports.held_out())
     print(_describe('training data', result['training']))
     _warn_if_collapsed(result['training'], options)
     if options.val:
