@@ -13,6 +13,7 @@ import numpy as np
 
 from dnnlib.tflib import custom_ops
 from dnnlib.tflib.compat import tf
+from dnnlib.tflib.tfutil import exact_matmul
 from renderer import camera, camera_utils, factors
 from renderer.face_model import FaceModel
 from renderer.implementations import KERNELS, check_implementation, current_device, implementation
@@ -60,13 +61,13 @@ class FaceDecoder:
         rotation, translation = rotation_matrix(coeff[:, factors.ANGLES]), coeff[:, factors.TRANSLATION]
         normals, colors = self._shade(patch, texture, light_matrices(rotation, coeff[:, factors.LIGHTING]))
         return Face(shape=shape, normals=normals, texture=texture, colors=colors, patch=patch,
-                    vertices=tf.matmul(shape, rotation) + translation[:, None], rotation=rotation,
+                    vertices=exact_matmul(shape, rotation) + translation[:, None], rotation=rotation,
                     translation=translation, projection=_projection(rotation, translation))
 
     def points(self, coeff: tf.Tensor) -> tf.Tensor:
         """The decoder's vertices alone, cheap for a few of them: coeff as in `decode` -> [B, n, 3], pose applied."""
         coeff = with_translation(coeff)
-        turned = tf.matmul(self._affine('points', coeff), rotation_matrix(coeff[:, factors.ANGLES]))
+        turned = exact_matmul(self._affine('points', coeff), rotation_matrix(coeff[:, factors.ANGLES]))
         return turned + coeff[:, None, factors.TRANSLATION]
 
     def _affine(self, name: str, coeff: tf.Tensor) -> tf.Tensor:
@@ -80,7 +81,7 @@ class FaceDecoder:
         coeff = tf.concat([coeff[:, part] for part in parts] + [tf.ones_like(coeff[:, :1])], axis=1)    # [B, k + 1]
         if implementation(self.impl) == 'ref':
             matrix = self._constant(name, lambda: affine_rows(basis, mean, vertices).T)
-            values = tf.matmul(coeff, matrix)                                                   # [B, 3 * vertices]
+            values = exact_matmul(coeff, matrix)                                                   # [B, 3 * vertices]
         else:
             blocks = self._constant(name + '_blocks', lambda: row_blocks(affine_rows(basis, mean, vertices)))
             with tf.device('/device:CPU:0'):
@@ -178,7 +179,7 @@ def _projection(rotation: tf.Tensor, translation: tf.Tensor, fov_y: float = came
     moved = translation - tf.constant([0.0, 0.0, camera.DISTANCE])              # seen from the camera
     pose = tf.concat([tf.transpose(rotation, [0, 2, 1]), moved[:, :, None]], axis=2)                # [B, 3, 4]
     lens = camera_utils.perspective(1.0, fov_y * ones, camera.NEAR_CLIP * ones, camera.FAR_CLIP * ones)
-    return tf.matmul(lens, camera_utils.homogeneous(pose))
+    return exact_matmul(lens, camera_utils.homogeneous(pose))
 
 
 def affine_rows(basis: np.ndarray, mean: np.ndarray, vertices: np.ndarray) -> np.ndarray:
@@ -214,15 +215,15 @@ def light_matrices(rotation: tf.Tensor, lighting: tf.Tensor) -> tf.Tensor:
     many normals.
     """
     harmonics = tf.reshape(lighting, [-1, 3, 9]) + tf.constant([AMBIENT] + 8 * [0.0])
-    matrices = tf.reshape(tf.matmul(tf.reshape(harmonics, [-1, 9]), tf.constant(_harmonics_table())), [-1, 3, 4, 4])
+    matrices = exact_matmul(tf.reshape(harmonics, [-1, 9]), tf.constant(_harmonics_table()))
     turn = camera_utils.homogeneous(tf.pad(rotation, [[0, 0], [0, 0], [0, 1]]))[:, None]            # [B, 1, 4, 4]
-    return tf.matmul(tf.matmul(turn, matrices), turn, transpose_b=True)
+    return exact_matmul(exact_matmul(turn, tf.reshape(matrices, [-1, 3, 4, 4])), turn, transpose_b=True)
 
 
 def _light_of(normals: tf.Tensor, matrices: tf.Tensor) -> tf.Tensor:
     """h M h: normals [B, n, 3], matrices [B, 3 channels, 4, 4] -> [B, n, 3 channels]."""
     h = tf.concat([normals, tf.ones_like(normals[..., :1])], axis=-1)[:, None]                      # [B, 1, n, 4]
-    light = tf.reduce_sum(tf.matmul(h, matrices) * h, axis=-1)                                      # [B, channel, n]
+    light = tf.reduce_sum(exact_matmul(h, matrices) * h, axis=-1)                                    # [B, channel, n]
     return tf.transpose(light, [0, 2, 1])
 
 

@@ -3,6 +3,7 @@
 from typing import Any, Optional
 
 from dnnlib.tflib.compat import tf
+from dnnlib.tflib.tfutil import exact_matmul
 from renderer import camera_utils, rasterize_triangles
 
 BACKGROUND = -1.0       # of every interpolated attribute; it enters the specular term, see phong_shader
@@ -47,8 +48,8 @@ def mesh_renderer(vertices: Any, triangles: Any, normals: Any, diffuse_colors: A
         fov_y, near_clip, far_clip = [_per_image(name, value, [], batch, size) for name, value in (
             ('fov_y', fov_y), ('near_clip', near_clip), ('far_clip', far_clip))]
         aspect_ratio = tf.cast(image_width, tf.float32) / tf.cast(image_height, tf.float32)
-        projection = tf.matmul(camera_utils.perspective(aspect_ratio, fov_y, near_clip, far_clip),
-                               camera_utils.look_at(position, lookat, up))
+        projection = exact_matmul(camera_utils.perspective(aspect_ratio, fov_y, near_clip, far_clip),
+                                  camera_utils.look_at(position, lookat, up))
         attributes = tf.concat(attributes, axis=2)                              # [B, N, 9, 12 or 13 channels]
         background = [BACKGROUND] * attributes.shape.as_list()[2]
         pixels, alphas = rasterize_triangles.rasterize_triangles(

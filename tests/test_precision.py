@@ -9,6 +9,8 @@ from benchmarks import train as bench
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.util import EasyDict, UserError
+from renderer import factors
+from renderer.face_renderer import FaceRenderer
 from training import configs, graph
 from training.distributed import Cluster
 
@@ -71,3 +73,23 @@ def test_bfloat16_is_near_float32_and_sees_each_lod_at_once():
             given[built._reals] = pictures
             loss = built._checked['D'][0]
             assert tfutil.run(loss, given) == tfutil.run(loss, given)       # the first step sees this lod already
+
+
+def test_geometry_keeps_its_digits_in_bfloat16():
+    """Depth of the layers of an eye or a mouth needs more digits than bfloat16 has: renders must be the same."""
+    _needs_bfloat16()
+    from human import face_model, prior
+    coeff = np.stack([prior.draw(0, i, False)[0] for i in range(2)])[:, :factors.NUM_COEFFS].astype(np.float32)
+    with tf.Graph().as_default() as graph:
+        given = tf.placeholder(tf.float32, [None, factors.NUM_COEFFS])
+        variable = tf.get_variable('unit', initializer=np.eye(factors.NUM_COEFFS, dtype=np.float32))
+        coeff_after_product = tf.matmul(given, variable)        # what follows a product is what gets rewritten
+        image = FaceRenderer(face_model.load_model()).render(coeff_after_product, 64).image
+        pictures = []
+        for precision in ('float32', 'bfloat16'):
+            with tfutil.create_session(1, graph, precision=precision) as session:
+                session.run(tf.global_variables_initializer())
+                pictures.append(session.run(image, {given: coeff}))
+    difference = np.abs(pictures[0] - pictures[1])
+    assert difference.max() > 0, 'computed in float32'
+    assert difference.mean() < 0.5 and (difference > 16).mean() < 0.002     # 0 to 255; 7 and 0.09 without care

@@ -83,6 +83,14 @@ def float32_session(variables: Iterable[Any]) -> Iterator[Any]:
         yield session
 
 
+def exact_matmul(a: Any, b: Any, **kwargs: Any) -> Any:
+    """tf.matmul of float32 tensors that keeps its digits in a bfloat16 session, too: for geometry.
+
+    TensorFlow rewrites products of float32 numbers only, so these go by way of float64.
+    """
+    return tf.cast(tf.matmul(tf.cast(a, tf.float64), tf.cast(b, tf.float64), **kwargs), tf.float32)
+
+
 def init_tf(seed: Optional[int] = None, threads: Optional[int] = None, threads_per_op: Optional[int] = None,
             precision: str = 'float32') -> Any:
     """Make sure there is a default session and return it; the call that makes it seeds the graph with `seed`."""
