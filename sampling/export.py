@@ -4,6 +4,8 @@ Two functions: (coefficients [N, 254], noise [N, noise_dim]) or (latents [N, 179
 [N, H, W, 3], any N, truncation inside. What is written is read again and compared with the FaceGenerator's pictures.
 """
 
+import contextlib
+import gc
 import json
 import os
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence
@@ -60,8 +62,22 @@ def _to_onnx(frozen, ends):
     import tf2onnx
     names = {tensor: name for name, tensor in list(ends.inputs.items()) + [('pictures', ends.pictures)]}
     tf2onnx.logging.set_level(tf2onnx.logging.ERROR)
-    return tf2onnx.convert.from_graph_def(frozen, input_names=list(ends.inputs.values()), output_names=[ends.pictures],
-                                          opset=_OPSET, tensors_to_rename=names)[0]
+    with _tidy():
+        return tf2onnx.convert.from_graph_def(frozen, input_names=list(ends.inputs.values()), opset=_OPSET,
+                                              output_names=[ends.pictures], tensors_to_rename=names)[0]
+
+
+@contextlib.contextmanager
+def _tidy():
+    """Collect garbage often: each of tf2onnx's steps leaves a copy of the whole model in circles of references."""
+    usual = gc.get_threshold()
+    gc.freeze()                         # what is there already need not be walked each time
+    gc.set_threshold(usual[0], 1, 1)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+        gc.unfreeze()
 
 
 def write_saved_model(faces: Any, path: str, rate: float = RATE) -> int:
