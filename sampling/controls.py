@@ -169,6 +169,10 @@ class Controls:
         values = direction.value(self._drawn)
         return direction._replace(low=float(values.min()), high=float(values.max()))
 
+    def all(self) -> List[Direction]:
+        """The Direction of every name with its limits; of numbered components none."""
+        return [self.find(name) for name in ANGLES + tuple(_LIGHTS) + tuple(self._names or ())]
+
     def clip(self, name: str, values: Sequence[float]) -> Tuple[Direction, List[float], Optional[str]]:
         """(Direction, values within its limits, a line that says the range or None where nothing was clipped)."""
         direction = self.find(name)

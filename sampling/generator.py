@@ -16,7 +16,7 @@ import numpy as np
 import config
 from dnnlib import pictures
 from dnnlib.hashes import files_digest
-from dnnlib.tflib import checkpoints
+from dnnlib.tflib import checkpoints, layers
 from dnnlib.tflib import images as image_ops
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
@@ -111,17 +111,18 @@ class FaceGenerator(LatentDecoder):
         self.coeffs_in = coeffs = tf.placeholder(tf.float32, [None, self.num_coeffs])
         self._rate_in = tf.placeholder(tf.float32, [])
         self._average_in = average = tf.placeholder(tf.float32, [self.num_layers, self.dlatent_size])
-        mapping = self.Gs.components.mapping
-        self.w = mapping.get_output_for(coeffs, None)                           # [N, num_layers, dlatent_size]
-        self._w_identity = mapping.get_output_for(truncation.identity_only(coeffs), None)
-        self._w_truncated = truncation.truncate(self.w, self._w_identity, average, self._rate_in)
+        self.w, self._w_identity, self._w_truncated = self._dlatents(coeffs, average, self._rate_in)
         self._seeds_in = tf.placeholder_with_default(np.zeros([1, 2], np.int64), [None, 2])
         images = self.synthesize(self._w_truncated, **self._noise_options())
-        finite = tf.is_finite(images)
-        self._images_255 = image_ops.nchw_to_nhwc(image_ops.clip_255(image_ops.to_255(images)))
-        zeros = tf.zeros_like(self._images_255)         # NaN has no defined integer
-        self._images = tf.cast(tf.where(image_ops.nchw_to_nhwc(finite), self._images_255, zeros), tf.uint8)
-        self._finite = tf.reduce_all(finite, axis=[1, 2, 3])
+        self._images, self._images_255, self._finite = _pictures(images)
+
+    def _dlatents(self, coeffs, average, rate):
+        """w, w of the identity alone and truncated w, each [N, num_layers, dlatent_size], of a tensor of coefficients.
+        """
+        mapping = self.Gs.components.mapping
+        w = mapping.get_output_for(coeffs, None)
+        w_identity = mapping.get_output_for(truncation.identity_only(coeffs), None)
+        return w, w_identity, truncation.truncate(w, w_identity, average, rate)
 
     def _noise_options(self):
         if self._noise_mode == 'const':
@@ -142,16 +143,27 @@ class FaceGenerator(LatentDecoder):
             self._controls = Controls(draw, self._world_names(), label.read_model(self.path)['world'])
         return self._controls
 
-    def synthesize(self, w: Any, **noise: Any) -> Any:
+    def synthesize(self, w: Any, growing: str = 'auto', **noise: Any) -> Any:
         """Pictures [N, 3, R, R], RGB, [-1, 1], of w [N, num_layers, dlatent_size], both tensors of this graph.
 
-        noise: options of G_synthesis about its noise.
+        growing: the structure of G_synthesis for a network that is not finished. noise: its options about noise.
         """
         synthesis = self.Gs.components.synthesis
         with self.active():
             # A finished network (lod 0) needs none of the switches between resolutions: half the graph, a faster start.
-            structure = 'fixed' if synthesis.get_var('lod') <= 0 else 'auto'
+            structure = 'fixed' if synthesis.get_var('lod') <= 0 else growing
             return synthesis.get_output_for(w, structure=structure, **noise)
+
+    def portable_images(self, coeffs: Any, rate: float = RATE, data_format: str = 'NHWC') -> Any:
+        """`images` as a tensor of this graph, uint8 [N, H, W, 3], of a tensor of coefficients [N, num_coeffs].
+
+        For export: without conditions, and whatever this machine is, in data_format between the layers: 'NHWC', which
+        TensorFlow runs anywhere, or 'NCHW'. Not of 'random' noise.
+        """
+        average = np.zeros([self.num_layers, self.dlatent_size], np.float32) if rate == 1 else self.average_w
+        with self.active(), layers.use_data_format(data_format):
+            w = self._dlatents(coeffs, average, np.float32(rate))[2]
+            return _pictures(self.synthesize(w, 'linear', **self._noise_options()))[0]
 
     def _stack(self, faces):
         """[N, num_coeffs] of Faces, or of an array that is that already; UserError when the lengths do not fit."""
@@ -258,6 +270,15 @@ class FaceGenerator(LatentDecoder):
         if self._noise_mode != 'const':
             made_of['noise_mode'] = self._noise_mode
         return made_of if self.precision == 'float32' else dict(made_of, precision=self.precision)
+
+
+def _pictures(images):
+    """Images [N, 3, H, W] in [-1, 1] -> uint8 [N, H, W, 3], the same as float32 in 0-255, which are finite [N]."""
+    finite = tf.is_finite(images)
+    images_255 = image_ops.nchw_to_nhwc(image_ops.clip_255(image_ops.to_255(images)))
+    zeros = tf.zeros_like(images_255)           # NaN has no defined integer
+    pictures = tf.cast(tf.where(image_ops.nchw_to_nhwc(finite), images_255, zeros), tf.uint8)
+    return pictures, images_255, tf.reduce_all(finite, axis=[1, 2, 3])
 
 
 def _checkpoint_files(name, weights):

@@ -87,6 +87,12 @@ class LatentDecoder(GraphRunner):
                 self._decoders = decoders
             return self._decoders.run(latents)
 
+    def decode_tensor(self, latents: Any) -> Any:
+        """`decode` as a tensor of this graph, of a tensor [N, 179]."""
+        self.decode(np.zeros([1, factors.NUM_LATENTS]))         # loads the VAEs
+        with self.active():
+            return self._decoders.lambda_from_latents(latents)
+
     def close(self) -> None:
         """Give back memory and devices; closing twice is harmless."""
         self._float32.close()

@@ -68,13 +68,18 @@ def add_output_options(parser: Parser, outdir: Optional[str], outdir_help: Optio
 
 def add_drawing_options(group: Any) -> None:
     """--rate, --noise-mode and --precision, of pictures that are drawn from coefficients."""
+    add_rate_option(group)
+    group.add_argument('--noise-mode', choices=['const', 'random', 'none'], default='const', help='noise maps of the '
+                       'generator: the stored ones, each picture its own, or none (default: %(default)s)')
+    group.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
+
+
+def add_rate_option(group: Any) -> None:
+    """--rate, or --trunc."""
     group.add_argument('--rate', type=real(0, 1), default=RATE, metavar='R', help='truncation of identity: 1 '
                        'none, 0 everybody alike (default: %(default)s)')
     group.add_argument('--trunc', dest='rate', type=real(0, 1), default=argparse.SUPPRESS, metavar='R',
                        help='another name of --rate')
-    group.add_argument('--noise-mode', choices=['const', 'random', 'none'], default='const', help='noise maps of the '
-                       'generator: the stored ones, each picture its own, or none (default: %(default)s)')
-    group.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
 
 
 class _Together(argparse.Action):
