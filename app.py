@@ -79,7 +79,7 @@ def faces_html(session, state, drawn):
     links = [('face.png', data_uri(pictures.encode_image(drawn.picture), 'image/png'), 'save the picture'),
              ('face.mat', data_uri(state.face.encoded('mat'), 'application/octet-stream'), 'save its coefficients')]
     saved = ''.join(f'<a download="{name}" href="{address}">{text}</a>' for name, address, text in links)
-    about = html.escape(state.note) + ('; no face model is here to render' if session.no_render else '')
+    about = html.escape(state.note) + ('; what was asked cannot be rendered here' if session.no_render else '')
     return (f'<div class="faces">{figures}</div><div class="note" id="note">{about}</div>'
             f'<div class="note">{saved}</div>')
 
