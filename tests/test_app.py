@@ -190,7 +190,7 @@ def test_a_broken_file_is_one_line(page, tmp_path):
     old = _picture(page)
     _search_for(page, str(tmp_path / 'broken.png'))
     page.wait_for_selector('.toast-body.error', timeout=30000)
-    said = page.locator('.toast-body.error .toast-text').inner_text()
+    said = page.locator('.toast-message-text').inner_text()
     assert 'cannot be read as a picture' in said and '\n' not in said.strip() and str(tmp_path) not in said
     assert _picture(page) == old
     _shot(page, 'app-error.png')
