@@ -4,14 +4,13 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 VENV    := .venv/py$(VERSION)
 PIP     := $(VENV)/bin/python -m pip --disable-pip-version-check
 RUN     := $(VENV)/bin/python
-APP     := $(VENV)-app
 PIN     := $(if $(filter 3.7,$(VERSION)),-c constraints-py37.txt)
 JOBS    ?= 2
 
 # $(call phase,name,command): runs the command and prints how long it took
 phase = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start )) s"
 
-.PHONY: demo app app-setup test soak lint bench clean python
+.PHONY: demo app test soak lint bench clean python
 
 demo: $(VENV)/.run
 	@for factor in all expression lighting pose; do \
@@ -23,10 +22,8 @@ demo: $(VENV)/.run
 	@echo "and background, too: demo/README.md); in all/ the three change together. Single pictures SSS_VV.png (subject,"
 	@echo "variation) lie beside them."
 
-app: app-setup
-	$(APP)/bin/python app.py
-
-app-setup: $(APP)/.app
+app: $(VENV)/.app
+	$(RUN) app.py
 
 test: $(VENV)/.test
 	$(call phase,tests on Python $(VERSION),$(RUN) -m pytest -m "not slow" -n $(JOBS) --dist loadfile)
@@ -41,7 +38,7 @@ bench: $(VENV)/.run
 	$(RUN) benchmarks/all.py
 
 clean:
-	rm -rf $(VENV) $(APP)
+	rm -rf $(VENV)
 
 python:
 	@case "$(VERSION)" in \
@@ -55,10 +52,9 @@ $(VENV)/.run: requirements.txt constraints-py37.txt | python
 	$(call phase,install packages,$(PIP) install -q -r requirements.txt $(PIN))
 	@touch $@
 
-$(APP)/.app: requirements.txt requirements-app.txt | python
+$(VENV)/.app: $(VENV)/.run requirements-app.txt
 	@test "$(VERSION)" != 3.7 || { echo "the page needs Python 3.10 or newer: make app PYTHON=python3.11"; exit 1; }
-	@test -x $(APP)/bin/python || $(PYTHON) -m venv $(APP) || { rm -rf $(APP); echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: apt install python3-venv)"; exit 1; }
-	$(call phase,install packages of the page,$(APP)/bin/python -m pip --disable-pip-version-check install -q -r requirements-app.txt)
+	$(call phase,install packages of the page,$(PIP) install -q -r requirements-app.txt)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run requirements-test.txt
