@@ -1,4 +1,4 @@
-# make demo | test | lint | soak | bench | clean      PYTHON=python3.7 selects the TensorFlow 1.15 line
+# make demo | app | test | lint | soak | bench | clean      PYTHON=python3.7 selects the TensorFlow 1.15 line
 PYTHON  ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 VENV    := .venv/py$(VERSION)
@@ -10,7 +10,7 @@ JOBS    ?= 2
 # $(call phase,name,command): runs the command and prints how long it took
 phase = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start )) s"
 
-.PHONY: demo test soak lint bench clean python
+.PHONY: demo app test soak lint bench clean python
 
 demo: $(VENV)/.run
 	@for factor in all expression lighting pose; do \
@@ -21,6 +21,9 @@ demo: $(VENV)/.run
 	@echo "expression/, lighting/ and pose/ only that one thing changes within a row (with the light, the colours of hair"
 	@echo "and background, too: demo/README.md); in all/ the three change together. Single pictures SSS_VV.png (subject,"
 	@echo "variation) lie beside them."
+
+app: $(VENV)/.app
+	$(RUN) app.py
 
 test: $(VENV)/.test
 	$(call phase,tests on Python $(VERSION),$(RUN) -m pytest -m "not slow" -n $(JOBS) --dist loadfile)
@@ -47,6 +50,11 @@ python:
 $(VENV)/.run: requirements.txt constraints-py37.txt | python
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: apt install python3-venv)"; exit 1; }
 	$(call phase,install packages,$(PIP) install -q -r requirements.txt $(PIN))
+	@touch $@
+
+$(VENV)/.app: $(VENV)/.run requirements-app.txt
+	@test "$(VERSION)" != 3.7 || { echo "the page needs Python 3.10 or newer: make app PYTHON=python3.11"; exit 1; }
+	$(call phase,install packages of the page,$(PIP) install -q -r requirements-app.txt)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run requirements-test.txt

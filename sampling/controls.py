@@ -29,6 +29,7 @@ _LIGHTS = {                 # name: (harmonic, amount in the red, green and blue
     'light_front': (2, (_SIDE, _SIDE, _SIDE)),
     'light_left': (3, (_SIDE, _SIDE, _SIDE)),           # the harmonic falls with x: left in the picture is positive
 }
+LIGHT_NAMES = tuple(_LIGHTS)
 
 
 class Direction(NamedTuple):
@@ -74,7 +75,7 @@ def find(name: str, world_names: Optional[Names] = None, world: str = '') -> Dir
     for known, (factor, vector, low, high) in (world_names or {}).items():
         if _plain(known) == _plain(name):
             return Direction(known, _placed(_coeffs_of(factor), vector), low, high)
-    raise UserError(f'unknown name {shown(name)}: expected {", ".join(ANGLES + tuple(_LIGHTS))}, a component such as '
+    raise UserError(f'unknown name {shown(name)}: expected {", ".join(ANGLES + LIGHT_NAMES)}, a component such as '
                     f'expression[3] (of {", ".join(PARTS)})' + _named(world_names, world))
 
 

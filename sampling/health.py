@@ -6,7 +6,7 @@ world's reconstruction network, once (the answer is kept in the user's cache fol
 
 import os
 import sys
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 import numpy as np
 from PIL import Image
@@ -74,8 +74,8 @@ def _thumbnail(image, size):
 
 # ---- a model
 
-class _Judge(GraphRunner):
-    """The reconstruction network of a world for pictures of one size."""
+class Judge(GraphRunner):
+    """The reconstruction network of a world for pictures of one size; specs: as for perception.experts.Experts."""
 
     def __init__(self, specs, resolution):
         super().__init__()
@@ -124,7 +124,7 @@ def agreement_of(faces: Any) -> Optional[float]:
         except (UserError, KeyError, TypeError, ValueError):
             pass                            # damaged: told again
     people = faces.random_faces(_ASKED, seed=0)
-    with _Judge(specs, faces.resolution) as judge:
+    with Judge(specs, faces.resolution) as judge:
         value = agreement(np.stack([face.coeffs for face in people]), judge(faces.images(people, rate=1)))
     try:
         write_json(path, {'agreement': round(value, 3), 'model': faces.path})
@@ -170,13 +170,21 @@ def strangeness(own: np.ndarray, photos: np.ndarray) -> np.ndarray:
     return error(flat(photos)) / max(float(np.median(error(tried))), 1e-6)
 
 
-def warn_of_photos(faces: Any, photos: np.ndarray, names: Any, world: str) -> None:
-    """A line on stderr when photos, uint8 [N, R, R, 3], look like nothing the FaceGenerator draws."""
+def photo_trouble(faces: Any, photos: Sequence[np.ndarray], names: Any, world: str) -> Optional[str]:
+    """A line when photos, uint8 [N, R, R, 3], look like nothing the FaceGenerator draws; None when all do."""
     own = faces.images(faces.random_faces(_LEARNT + _TRIED, seed=0), rate=1)
     photos = np.asarray(photos)
     strange = [name for name, value in zip(names, strangeness(own, photos)) if value > MOST_STRANGE]
-    if strange:
-        print(f'warning: {len(strange)} of {len(photos)} photos look like nothing that this model draws '
-              f'({listed(strange)}): it knows pictures of the {world} world only, and will turn them into such. '
-              + ('Photos of real people need the released model.' if world != 'real' else
-                 'Faces of photographs, cropped by preprocess_data.py, were expected.'), file=sys.stderr)
+    if not strange:
+        return None
+    return (f'{len(strange)} of {len(photos)} photos look like nothing that this model draws ({listed(strange)}): it '
+            f'knows pictures of the {world} world only, and will turn them into such. '
+            + ('Photos of real people need the released model.' if world != 'real' else
+               'Faces of photographs, cropped by preprocess_data.py, were expected.'))
+
+
+def warn_of_photos(faces: Any, photos: Sequence[np.ndarray], names: Any, world: str) -> None:
+    """`photo_trouble` as a warning on stderr."""
+    trouble = photo_trouble(faces, photos, names, world)
+    if trouble:
+        print(f'warning: {trouble}', file=sys.stderr)

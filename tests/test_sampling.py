@@ -431,7 +431,7 @@ def test_a_model_that_draws_no_faces_is_named(tmp_path, monkeypatch, capsys):
     with generator.FaceGenerator(path) as faces:
         health.warn_of_model(faces)
         assert 'does not draw the faces that are asked for' in capsys.readouterr().err
-        monkeypatch.setattr(health, '_Judge', None)         # the answer is kept
+        monkeypatch.setattr(health, 'Judge', None)         # the answer is kept
         assert health.agreement_of(faces) < 0.3
     with generator.FaceGenerator(data('generator', 'networks.pkl'), os.path.join(config.DEMO_DIR, 'vae')) as faces:
         monkeypatch.setattr(config, 'PRETRAINED_DIR', 'nowhere')
