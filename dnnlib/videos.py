@@ -14,7 +14,9 @@ KINDS = ('.mp4', '.gif', '.webp')
 FASTEST = {'.gif': 50}          # frames a second: viewers slow down a gif that is faster
 _LONGEST_SIDE = 16383           # pixels: the format's of webp, and about what ffmpeg takes
 _MOST_BYTES = 10 ** 9           # of the frames of a gif or webp, which Pillow wants all at once
-_BT709 = 'scale=out_color_matrix=bt709,setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709'
+_BT709 = [                      # said twice: old ffmpegs take it from the options, new ones from the frames
+    '-vf', 'scale=out_color_matrix=bt709,setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709',
+    '-color_primaries', 'bt709', '-color_trc', 'bt709', '-colorspace', 'bt709']
 _SAMPLE = 16                    # frames that give a gif its colours
 
 
@@ -102,7 +104,7 @@ class _Mp4:
         if self._ffmpeg is None:
             self._ffmpeg = _find_ffmpeg().write_frames(
                 self._path, (frame.shape[1], frame.shape[0]), fps=self._fps, quality=7, macro_block_size=2,
-                ffmpeg_log_level='quiet', output_params=['-vf', _BT709, '-movflags', '+faststart'])
+                ffmpeg_log_level='quiet', output_params=_BT709 + ['-movflags', '+faststart'])
         try:
             if not self.count:
                 self._ffmpeg.send(None)         # starts it
