@@ -22,7 +22,7 @@ OK = 'ok'
 _RELEASE = 'README of https://github.com/microsoft/DiscoFaceGAN, under the terms stated there'
 _OURS = 'comes along, MIT'
 TASKS = OrderedDict([       # task: (what it is, its parts)
-    ('draw', ('generate_images.py', ('model', 'vaes'))),
+    ('draw', ('generate_images.py, generate_video.py', ('model', 'vaes'))),
     ('own', ('generate_images_mine.py, on your coefficient files', ('model', 'vaes'))),
     ('preprocess', ('preprocess_data.py, on your photos', ('face model', 'recon'))),
     ('vaes', ('vae/demo.py, on coefficients of preprocess_data.py', ())),

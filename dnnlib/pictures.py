@@ -41,7 +41,8 @@ def enlarge(images: np.ndarray, scale: int, resample: str = 'nearest') -> np.nda
     if scale == 1:
         return images
     size = (images.shape[2] * scale, images.shape[1] * scale)
-    return np.stack([np.asarray(Image.fromarray(image).resize(size, _FILTERS[resample])) for image in images])
+    resized = [Image.fromarray(image).resize(size, _FILTERS[resample]).tobytes() for image in images]
+    return np.stack([np.frombuffer(data, np.uint8).reshape(size[1], size[0], 3) for data in resized])
 
 
 def natural_scale(size: int, wanted: int = 128) -> int:

@@ -148,6 +148,16 @@ def parse_sweep(text: str) -> Tuple[str, List[float]]:
     return name.strip(), np.linspace(first, last, int(number.group(1))).tolist()
 
 
+def parse_range(text: str) -> Tuple[str, List[float]]:
+    """'yaw=-0.6:0.6' -> ('yaw', [-0.6, 0.6]). UserError for what is not so."""
+    name, _, value = text.partition('=')
+    parts = value.split(':')
+    if not name.strip() or len(parts) != 2:
+        raise UserError(f'{shown(text)}: expected name=from:to, e.g. yaw=-0.6:0.6'
+                        + (', without a count: the frames are counted by the video' if len(parts) == 3 else ''))
+    return name.strip(), [parse_value(name, part) for part in parts]
+
+
 # ---- values for one model
 
 class Controls:

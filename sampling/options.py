@@ -93,12 +93,17 @@ class _Together(argparse.Action):
         setattr(namespace, self.dest, dict(before, **values))
 
 
-def add_control_options(parser: Parser) -> None:
-    """--set and --sweep: chosen values."""
+def add_control_options(parser: Parser, moving: bool = False) -> None:
+    """--set and --sweep: chosen values. moving: a sweep is a range to move through, and there may be several."""
     group = parser.add_argument_group('chosen values', _NAMES_HELP)
     group.add_argument('--set', type=_one_line_type(controls.parse_settings), default={}, metavar='NAME=VALUE,...',
                        dest='chosen', action=_Together,
                        help='these values in every picture, e.g. yaw=0.4,smile=1 (default: none)')
+    if moving:
+        group.add_argument('--sweep', type=_one_line_type(controls.parse_range), metavar='NAME=FROM:TO', dest='sweeps',
+                           action='append', default=[], help='move through these values, e.g. yaw=-0.6:0.6; several: '
+                           'one after the other, and between them back to each person\'s own (default: none)')
+        return
     group.add_argument('--sweep', type=_one_line_type(controls.parse_sweep), metavar='NAME=FROM:TO:COUNT',
                        help='a column for each value, e.g. yaw=-0.6:0.6:9 (default: none)')
 
@@ -117,21 +122,25 @@ def chosen_values(args: argparse.Namespace, faces: Any) -> Tuple[List[Any], List
 
     faces: a FaceGenerator. Says on stderr what is outside of what training saw. UserError for unknown names.
     """
-    def clipped(name, values):
-        direction, values, line = faces.controls.clip(name, values)
-        if line:
-            print(line, file=sys.stderr)
-        return direction, values
-
-    fixed = []
-    for name, value in args.chosen.items():
-        direction, values = clipped(name, [value])
-        fixed.append((direction, values[0]))
-    columns = []
+    fixed, columns = fixed_values(args, faces), []
     if args.sweep:
-        direction, values = clipped(*args.sweep)
+        direction, values = clipped(faces, *args.sweep)
         columns = [(f'{args.sweep[0]}={value:.2g}', [(direction, value)]) for value in values]
     return fixed, columns
+
+
+def fixed_values(args: argparse.Namespace, faces: Any) -> List[Any]:
+    """The changes of every picture of --set, see `chosen_values`."""
+    fixed = [clipped(faces, name, [value]) for name, value in args.chosen.items()]
+    return [(direction, values[0]) for direction, values in fixed]
+
+
+def clipped(faces: Any, name: str, values: List[float]) -> Tuple[Any, List[float]]:
+    """(Direction, values within what training saw), see `chosen_values`."""
+    direction, values, line = faces.controls.clip(name, values)
+    if line:
+        print(line, file=sys.stderr)
+    return direction, values
 
 
 def seeds(text: str) -> List[int]:
