@@ -26,6 +26,7 @@ _NEAR = 0.15                            # readings whose scores differ less are 
 # Right files score .75 to .96 (photographs), .39 and more (heads turned by 40 and tilted by 29 degrees at once); wrong
 # ones below .1, and some other reading of them as much as a right one.
 _LEAST = 0.25
+_NARROWEST = 0.05                       # extent across, in parts of that along; faces have .4 and more, even in profile
 
 
 class Reading(NamedTuple):
@@ -62,6 +63,10 @@ def understand(points: np.ndarray, template: np.ndarray, size: Tuple[int, int], 
 
 def _read(points, template, size, stored):
     outside = ((points < 0) | (points > size)).any()
+    length, width = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    if width <= _NARROWEST * length:
+        raise UserError('the five landmarks lie on one line, or in one point; expected left eye, right eye, nose, left '
+                        'and right mouth corner')
     points_up = points * [1, -1]
     readings = {name: points_up[order] for name, order in _ORDERS.items()}
     readings.update((name, points_up @ np.array(axes)) for name, axes in _AXES.items())
