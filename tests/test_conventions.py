@@ -94,7 +94,8 @@ def test_swapped_sides_are_swapped_back(real):
         assert np.array_equal(conventions.understand(points[[1, 0, 2, 4, 3]], template, (1200, 1200)).points, points)
 
 
-@pytest.mark.parametrize('points', [[[i, i] for i in range(1, 6)], [[5, 5]] * 5, [[1, 4], [9, 4], [5, 4], [3, 4], [7, 4.1]]])
+@pytest.mark.parametrize('points', [
+    [[i, i] for i in range(1, 6)], [[5, 5]] * 5, [[1, 4], [9, 4], [5, 4], [3, 4], [7, 4.1]]])
 def test_points_on_one_line_are_refused(points):
     with pytest.raises(UserError, match='on one line'):
         conventions.understand(np.array(points, np.float64), np.random.RandomState(0).randn(5, 3), (10, 10))
