@@ -21,7 +21,8 @@ from dnnlib.tflib import pickles
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
 from metrics import inputs, metric_base, sources
-from metrics.judges import InceptionFeatures
+from metrics.judges import InceptionFeatures, Judge
+from perception import experts
 from renderer import factors
 from sampling import pretrained
 from synthetic import photos, prior
@@ -264,6 +265,22 @@ def test_another_reconstruction_network(place, tmp_path):
     (tmp_path / 'table.json').write_text('{}')
     with pytest.raises(UserError, match='names no reconstruction network'):
         inputs.Inputs(options._replace(recon=str(tmp_path / 'table.json')))
+
+
+def test_the_background_is_a_class_of_its_own_where_the_parser_has_one():
+    def classes(self, images_nchw, _):
+        shown = self.network_input('parser', images_nchw)[..., :1]
+        return tf.concat([0 * shown, 0 * shown, shown / 255, 1 - shown / 255], axis=3)
+
+    world, picture = parts.World('synthetic'), np.zeros([1, SIZE, SIZE, 3], np.uint8)
+    picture[:, :20] = 255
+    with mock.patch.object(experts.Experts, 'classes', classes), \
+            contextlib.closing(Judge(world.expert_specs(), world.face_model(), True)) as judge:
+        seen = judge.look(picture)
+    assert judge.background == 'what is behind the person'
+    assert seen['hair'][0, :20].all() and seen['background'][0, 20:].all()
+    assert not (seen['hair'] & seen['background']).any() and seen['hair'].sum() == 20 * SIZE
+    assert_close(seen['parsed'], picture.astype(np.float32), atol=1e-3)
 
 
 # ---- the Inception graph
