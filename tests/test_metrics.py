@@ -268,13 +268,13 @@ def test_another_reconstruction_network(place, tmp_path):
 
 
 def test_the_background_is_a_class_of_its_own_where_the_parser_has_one():
-    def classes(self, images_nchw, _):
-        shown = self.network_input('parser', images_nchw)[..., :1]
-        return tf.concat([0 * shown, 0 * shown, shown / 255, 1 - shown / 255], axis=3)
+    def parse(self, x, _):
+        shown = x[..., :1] / 255
+        return tf.concat([0 * shown, 0 * shown, shown, 1 - shown], axis=3)
 
     world, picture = parts.World('synthetic'), np.zeros([1, SIZE, SIZE, 3], np.uint8)
     picture[:, :20] = 255
-    with mock.patch.object(experts.Experts, 'classes', classes), \
+    with mock.patch.object(experts.Experts, 'parse', parse), \
             contextlib.closing(Judge(world.expert_specs(), world.face_model(), True)) as judge:
         seen = judge.look(picture)
     assert judge.background == 'what is behind the person'
