@@ -6,9 +6,6 @@ from other photos, landmarks, weights or another face model (<save_path>/made.js
 
 import argparse
 import os
-import subprocess
-import sys
-import tempfile
 
 import config
 from dnnlib.options import whole
@@ -78,15 +75,10 @@ def detect(options):
     """Detect missing landmarks -> {photo: why it has none}. A process of its own: the detector needs another TensorFlow
     mode.
     """
-    from dnnlib.json_files import read_json
-    with tempfile.TemporaryDirectory() as folder:
-        reasons = os.path.join(folder, 'reasons.json')
-        command = [sys.executable, '-m', 'preprocess.detect', '--reasons', reasons]
-        for name in ('image_path', 'lm_path', 'save_path'):
-            command += ['--' + name, os.path.abspath(getattr(options, name))]
-        code = subprocess.call(command, cwd=config.ROOT)
-        if not code:
-            return read_json(reasons)
+    from preprocess.detect import detect_apart
+    reasons = detect_apart(**{name: getattr(options, name) for name in ('image_path', 'lm_path', 'save_path')})
+    if reasons is not None:
+        return reasons
     print('landmarks could not be detected (see above): photos that have none are skipped', flush=True)
     return {}
 

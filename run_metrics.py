@@ -9,13 +9,16 @@ from dnnlib import places
 from dnnlib.json_files import parse_json
 from dnnlib.options import SEED, real, whole
 from dnnlib.util import UserError, run_main
-from metrics import metric_base
+from metrics import metric_base, proof
 from sampling import options
 from worlds import label
 
 EXAMPLES = '''examples:
-  python run_metrics.py --model network-final.pkl                        the proof table: 200 subjects x 16 pictures for
-                                                                         each factor (control, leakage, identity, hair)
+  python run_metrics.py --model network-final.pkl                        200 subjects x 16 pictures for each factor
+                                                                         (control, leakage, identity, hair)
+  python run_metrics.py --model network-final.pkl --metrics proof --num 10000 --judge demo/judge
+                                                                         the proof table, as markdown; several models
+                                                                         beside each other: python -m metrics.proof
   python run_metrics.py --model network-final.pkl --metrics all --data_dir datasets/ffhq_align \\
       --inception classify_image_graph_def.pb                            all there is
   python run_metrics.py --source photos --resolution 64                  the best these experts could say: the synthetic
@@ -53,15 +56,17 @@ def _parse():
 
 def _add_judges(group):
     group.add_argument('--data_dir', metavar='DIR', help='real pictures, for fid, kid, ds: TFRecords or a folder of '
-                       'preprocessed pictures (default: none)')
+                       'preprocessed pictures (default: for fid and kid photos that the world draws, where it '
+                       'does; else none)')
     group.add_argument('--inception', metavar='FILE', help='the public frozen graph classify_image_graph_def.pb, for '
                        'fid, kid, ppl (default: the identity expert, whose values compare with no published ones)')
     group.add_argument('--world', choices=label.NAMES, help='face model, VAEs and experts that belong '
                        'together (default: what <model>-world.json says, else real)')
     group.add_argument('--experts', metavar='PATH', help='table of perception networks: experts.json or its folder '
                        '(default: the world\'s)')
-    group.add_argument('--recon', metavar='PATH', help='another reconstruction network, not the one trained against: '
-                       'a folder with experts.json, such a table, or a checkpoint of R_Net (default: the world\'s)')
+    group.add_argument('--judge', '--recon', dest='recon', metavar='PATH', help='networks that no generator was '
+                       'trained against, in place of the world\'s, a reconstruction network at least: a folder with '
+                       'experts.json, such a table, or a checkpoint of R_Net (default: the world\'s)')
     group.add_argument('--face_model', metavar='DIR', help='folder of the face model (default: the world\'s)')
 
 
@@ -134,7 +139,8 @@ def main():
         metric_base.append_line(output, line)
         print(line, flush=True)
         results.append(result)
-    metric_base.Context.warn(f'\n{metric_base.table(results)}\n{len(results)} results: {output}')
+    show = proof.markdown if 'proof' in args.metrics.replace(' ', '').split(',') else metric_base.table
+    metric_base.Context.warn(f'\n{show(results)}\n\n{len(results)} results: {output}')
 
 
 if __name__ == '__main__':

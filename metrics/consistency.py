@@ -1,4 +1,4 @@
-"""What must stay within a subject: identity by the embedding's cosine, hair by intersection over union."""
+"""What must stay within a subject: identity by the embedding's cosine, hair by its overlap, colours by their spread."""
 
 from typing import Any, Dict, Iterator, Optional, Tuple
 
@@ -7,6 +7,7 @@ import numpy as np
 from metrics.groups import intersection_over_union
 from renderer import factors
 
+PARTS = ('hair', 'background')        # of a picture, whose colours stay
 MOVING = tuple(factor.name for factor in factors.FACTORS if factor.name != 'id')
 
 
@@ -77,3 +78,23 @@ def hair(context: Any) -> Iterator[Dict[str, Any]]:
                          share_of_picture=float(maps.mean())),
             convention='mean intersection over union of hair (probability above 0.5) of two pictures of a subject, '
             'only this factor varying; pairs without any hair left out; details: the same between subjects' + note)
+
+
+def constancy(context: Any) -> Iterator[Dict[str, Any]]:
+    """The metric `constancy`: a Result for each factor that may vary within a subject, its value the larger part's."""
+    for i in MOVING:
+        seen = context.groups().of(i)
+        spreads = {part: _mean(seen[part + '_spread']) for part in PARTS}
+        known = [spread for spread in spreads.values() if spread is not None]
+        left_out = {f'subjects_without_{part}': int(np.isnan(seen[part + '_spread']).sum()) for part in PARTS}
+        yield context.group_result(
+            'constancy', i, max(known) if known else None, details=spreads, counts=left_out,
+            convention='standard deviation over the pictures of a subject, only this factor varying, of the mean '
+            'colour of hair and of the background, of 255; root mean square of red, green, blue; mean over subjects; '
+            'masks by the parser, of the background by pairs of pictures where it is seen in both; background: '
+            + context.judge().background)
+
+
+def _mean(values: np.ndarray) -> Optional[float]:
+    known = values[np.isfinite(values)]
+    return float(known.mean(dtype=np.float64)) if known.size else None

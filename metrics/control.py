@@ -5,7 +5,6 @@ from typing import Any, Dict, Iterator, Optional
 import numpy as np
 
 from metrics.disentanglement import NAMES
-from renderer import factors
 
 _VARIES = 0.01          # of the largest spread: coefficients below count as constant
 
@@ -41,21 +40,31 @@ def slope_of(sums: np.ndarray) -> Optional[float]:
     return float(common / power) if power > 0 else None
 
 
+def distances(wanted: np.ndarray, estimate: np.ndarray) -> Dict[str, float]:
+    """{error: root mean square length of estimate - wanted [N, k], spread: of wanted from its mean}."""
+    length = lambda rows: float(np.sqrt(np.mean(np.sum(np.square(rows, dtype=np.float64), axis=-1))))
+    return dict(error=length(estimate - wanted), spread=length(wanted - wanted.mean(axis=0)))
+
+
 def control(context: Any) -> Iterator[Dict[str, Any]]:
-    """The metric `control`: a Result for each factor."""
-    for i in NAMES:
-        seen = context.groups().of(i)
-        where = factors.BY_NAME[i].coeffs
-        numbers = explained(seen['coeff'][..., where].reshape(-1, where.stop - where.start),
-                            seen['estimate'][..., where].reshape(-1, where.stop - where.start))
+    """The metric `control`: a Result for each quantity."""
+    for quantity in context.quantities():
+        seen = context.groups().of(quantity.factor)
+        wanted, estimate = [seen[name].reshape(-1, seen[name].shape[-1]) for name in ('coeff', 'estimate')]
+        single = explained(wanted[:, quantity.coeffs], estimate[:, quantity.coeffs])
+        numbers = explained(quantity.of(wanted), quantity.of(estimate))
         value = numbers.pop('r2')
-        if i == 'rot':
-            numbers.update(_angles(seen['coeff'][..., where], seen['estimate'][..., where]))
+        numbers.update(distances(quantity.of(wanted), quantity.of(estimate)), unit=quantity.unit,
+                       mean_r2=single['mean_r2'], coefficients_r2=single['r2'])
+        if quantity.factor == 'rot':
+            numbers.update(_angles(wanted[:, quantity.coeffs], estimate[:, quantity.coeffs]))
         yield context.group_result(
-            'control', i, value, details=numbers,
-            convention='R2 of the requested against the re-estimated coefficients over all pictures of groups in which '
-            'only this factor varies: 1 - squared error / variance of the requested, all coefficients of the factor '
-            'together; details: mean of single R2, slope, squared correlation')
+            'control', quantity.factor, value, details=numbers, word=quantity.name,
+            convention='R2 of the requested against the re-estimated over all pictures of groups in which only this '
+            'factor varies: 1 - squared error / variance of the requested. shape (of identity) and expression: '
+            'displacement of the drawn surface in mm, weighted by area; albedo: levels of 255; lighting: its '
+            'coefficients; pose: degrees. details: root mean square of error and of the requested from its mean, '
+            'slope, squared correlation; R2 of all coefficients together, and mean over single coefficients')
 
 
 def _angles(wanted, estimate):

@@ -67,12 +67,14 @@ def leakages(context: Any) -> Iterator[Dict[str, Any]]:
     """The metric `leakage`: a Result for each factor that varies, its value the largest share of the others."""
     for i in NAMES:
         seen = context.groups().of(i)
-        shares = {factors.BY_NAME[k].word: leakage(seen_factor(k, seen['estimate'], seen['embedding']))
-                  for k in NAMES if k != i}
+        shares = {quantity.name: leakage(quantity.of(seen['estimate']))
+                  for quantity in context.quantities() if quantity.factor != i}
+        coefficients = {factors.BY_NAME[k].word: leakage(seen_factor(k, seen['estimate'], seen['embedding']))
+                        for k in NAMES if k != i}
         known = [share for share in shares.values() if share is not None]
         yield context.group_result(
-            'leakage', i, max(known) if known else None, details=dict(into=shares),
+            'leakage', i, max(known) if known else None, details=dict(into=shares, coefficients=coefficients),
             convention='groups in which only this factor varies; within-group variance (trace) of the estimate of '
-            'another factor / its total variance over the same pictures; value: the largest of the others; identity '
-            'by its unit-length embedding, the rest by reconstruction; read it with control: what does not react does '
-            'not leak')
+            'something else / its total variance over the same pictures; value: the largest; in the units of control; '
+            'details: coefficients, the same of plain coefficients, of identity by its unit-length embedding; read it '
+            'with control: what does not react does not leak')

@@ -12,6 +12,7 @@ import numpy as np
 from renderer import factors
 
 ROWS = 4            # groups computed and saved together
+LEAST = 0.005       # of a picture: mean colours of less are not compared
 FACES = ('mean_shape', 'mean_texture', 'shape_basis', 'texture_basis', 'region', 'region_triangles', 'landmarks')
 
 
@@ -61,7 +62,8 @@ class Groups:
         coeff [S, V, 254]: asked for. estimate [S, V, 257], landmarks [S, V, 68, 2] (224 pixels, y UP), embedding
         [S, V, E] (unit length, whole picture): seen. wanted_landmarks: those of the renders. face, wanted_face
         [S, V, E]: embeddings of the face alone and of its render. slope [S, 2]: see `image_slope`. With the parser
-        hair [S, V, V]: intersection over union (NaN: no hair), first_hair [S, bytes]: the first picture's, in bits.
+        hair [S, V, V]: intersection over union (NaN: no hair), first_hair [S, bytes]: the first picture's, in bits;
+        hair_spread, background_spread [S]: see `color_spread`.
         """
         if factor not in self._made:
             word = factors.BY_NAME[factor].word
@@ -85,6 +87,9 @@ class Groups:
         row['slope'] = image_slope(small, image, mask)
         row['face'], row['wanted_face'] = [self._judge.faces(x, mask, self._batch) for x in (small, image)]
         if 'hair' in row:
+            parsed = row.pop('parsed')
+            row['hair_spread'] = color_spread(parsed, row['hair'], common=False)
+            row['background_spread'] = color_spread(parsed, row.pop('background'), common=True)
             maps = row['hair'].reshape(self.variations, -1)
             row['hair'], row['first_hair'] = intersection_over_union(maps), np.packbits(maps[0])
         return row
@@ -117,6 +122,24 @@ def intersection_over_union(maps: np.ndarray) -> np.ndarray:
     size = counts.sum(axis=1)
     union = size[:, None] + size[None] - common
     return np.where(union > 0, common / np.maximum(union, 1), np.nan).astype(np.float32)
+
+
+def color_spread(pictures: np.ndarray, masks: np.ndarray, common: bool) -> float:
+    """Standard deviation of a mean colour over the pictures of a row, root mean square of the channels; 0-255.
+
+    pictures [V, H, W, 3], 0-255; masks [V, H, W] bool: what counts. common: two pictures are compared where both masks
+    hold, so that it does not count what a moving head hides; over all pairs the differences' mean square is twice the
+    variance, as it is without. NaN when no pair shows enough.
+    """
+    shown = masks.reshape(len(masks), -1).astype(np.float64)                            # [V, P]
+    colors = pictures.reshape(shown.shape + (3,)).transpose(2, 0, 1)                    # [3, V, P]
+    others = shown if common else np.ones_like(shown)
+    counts = shown @ others.T                                                           # [V, V]
+    means = (colors * shown) @ others.T / np.maximum(counts, 1)
+    variances = np.mean((means - means.transpose(0, 2, 1)) ** 2, axis=0) / 2
+    known = np.minimum(counts, counts.T) >= LEAST * shown.shape[1]
+    known &= ~np.eye(len(shown), dtype=bool)
+    return float(np.sqrt(variances[known].mean())) if known.any() else np.nan
 
 
 def _checksum(model):

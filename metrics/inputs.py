@@ -7,6 +7,7 @@ from metrics.judges import ExpertFeatures, InceptionFeatures, Judge
 from metrics.reals import Reals, world_of
 from metrics.sources import GeneratorSource, PhotoSource, RenderSource
 from perception import experts
+from preprocess import detect
 from sampling import pretrained
 from worlds import parts
 from worlds.agree import one_world
@@ -27,8 +28,8 @@ class Inputs:
             self._model, self.world = None, parts.World(options.world or _default_world(options), *own)
         parts.check_part('recon', options.recon, self.world.name)
         self.specs = self.world.expert_specs()
-        if options.recon:
-            self.specs = dict(self.specs, recon=_recon_spec(options.recon))
+        judge = _judge_specs(options.recon) if options.recon else {}
+        self.specs, self._independent = dict(self.specs, **judge), 'id' in judge
         self._face_model = None
 
     def check(self, needs):
@@ -36,7 +37,9 @@ class Inputs:
         if 'groups' in needs:
             experts.check_weights(self.specs, experts.EXPERTS if 'hair' in needs else ('recon', 'id'))
             self.face_model()
-        if 'reals' in needs:
+        if 'detector' in needs:
+            detect.check_installed()
+        if 'reals' in needs and self._options.data_dir:
             data_dir = self._options.data_dir
             one_world({f'--data_dir {data_dir}': world_of(data_dir), 'the model': self.world.name})
         if 'features' in needs and not self._options.inception:
@@ -56,16 +59,21 @@ class Inputs:
         kind = RenderSource if options.source == 'renders' else PhotoSource
         return kind(self.world, options.resolution or self.world.resolution, None)
 
+    def open_photos(self, resolution):
+        """The source of the world's own photos."""
+        return PhotoSource(self.world, resolution, None)
+
     def open_judge(self, with_parser):
         """Experts, with or without the parser, and face model."""
         return Judge(self.specs, self.face_model(), with_parser)
 
     def open_features(self):
         """The feature network: Inception where the user has it, else the identity expert."""
-        return InceptionFeatures(self._options.inception) if self._options.inception else ExpertFeatures(self.specs)
+        return InceptionFeatures(self._options.inception) if self._options.inception else ExpertFeatures(
+            self.specs, self._independent)
 
     def open_reals(self, resolution):
-        """The real pictures, at this resolution."""
+        """The real pictures that the user names, at this resolution."""
         return Reals(self._options.data_dir, resolution, self._options.num)
 
     def describe(self, features):
@@ -80,16 +88,16 @@ def _default_world(options):
     return 'synthetic' if options.source == 'photos' else 'real'
 
 
-def _recon_spec(path):
-    """The spec of another reconstruction network: a folder or table as synthetic.experts writes it, or a checkpoint of
-    R_Net.
+def _judge_specs(path):
+    """Specs of networks in the world's place: those of a folder or table as synthetic.experts writes it, a
+    reconstruction network at least; or of a checkpoint of R_Net.
     """
     if os.path.isfile(path + '.index'):
-        return dict(experts.released_specs()['recon'], weights=path)
+        return {'recon': dict(experts.released_specs()['recon'], weights=path)}
     if not os.path.exists(path):
         raise UserError(f'--recon {path}: not there; expected a folder with {parts.EXPERTS_TABLE}, a .json table, or '
                         'a checkpoint of R_Net (path without .index)')
     specs = experts.load_specs(parts.experts_table(path))
     if 'recon' not in specs:
         raise UserError(f'--recon {path}: its table names no reconstruction network ("recon")')
-    return specs['recon']
+    return specs

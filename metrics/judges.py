@@ -5,6 +5,7 @@ from typing import Any, Dict, Sequence
 
 import numpy as np
 
+import config
 from dnnlib.hashes import files_digest
 from dnnlib.tflib import checkpoints, images
 from dnnlib.tflib.compat import tf
@@ -15,14 +16,19 @@ from renderer import camera, factors
 from renderer.face_renderer import FaceRenderer
 
 INCEPTION_INPUT, INCEPTION_OUTPUT = 'ExpandDims', 'pool_3'      # nodes of the public graph
-_HAIR = 0.5             # of a pixel: from there on it counts as hair
+_HALF = 0.5             # of a pixel: from there on it counts as hair, or as background
+# Network of the parser and number of its classes: which holds the background, and what that is. Of the released one
+# only hair is known.
+_BACKGROUNDS = {('small_parser', 3): (1, 'all but face and hair, so neck and clothes too'),
+                ('small_parser', 4): (experts.BACKGROUND, 'what is behind the person')}
 
 
 class Judge(GraphRunner):
     """Experts and face model in a graph of their own: what pictures show, and what they should show. Close it.
 
-    specs: of perception.experts. model: FaceModel. with_parser: hair too.
-    facts: what decides the answers. UserError when weights are missing or do not fit.
+    specs: of perception.experts. model: FaceModel. with_parser: hair and background too.
+    facts: what decides the answers. background: what the parser counts as such.
+    UserError when weights are missing or do not fit.
     """
 
     def __init__(self, specs, model, with_parser, threads=None):
@@ -48,15 +54,20 @@ class Judge(GraphRunner):
         seen['landmarks'] = landmarks = self._faces.landmarks_224(seen['estimate'])
         seen['embedding'] = tf.nn.l2_normalize(frozen.identity(pictures_nchw), axis=1)
         if 'parser' in self.names:
-            hair = frozen.hair(pictures_nchw, landmarks * (camera.RENDER_SIZE / camera.RECON_SIZE))
-            seen['hair'] = hair > _HAIR
+            seen['parsed'] = shown = frozen.network_input('parser', pictures_nchw)
+            classes = frozen.parse(shown, landmarks * (camera.RENDER_SIZE / camera.RECON_SIZE))
+            kind = frozen.specs['parser'].network, classes.shape.as_list()[-1]
+            number, self.background = _BACKGROUNDS.get(kind, (None, 'this parser does not tell it'))
+            seen['hair'] = hair = classes[..., experts.HAIR] > _HALF
+            seen['background'] = tf.zeros_like(hair) if number is None else classes[..., number] > _HALF
         return seen
 
     def look(self, pictures: np.ndarray, batch: int = 8) -> Dict[str, np.ndarray]:
         """What the experts see in pictures [N, R, R, 3] RGB, 0-255 -> {name: array}.
 
         estimate [N, 257]: reconstruction vectors. landmarks [N, 68, 2]: theirs, pixels of a 224 picture, y UP.
-        embedding [N, E]: identity, unit length. hair [N, S, S]: bool, with the parser.
+        embedding [N, E]: identity, unit length. With the parser hair and background [N, S, S]: bool, and parsed
+        [N, S, S, 3]: the pictures as it sees them, RGB, 0-255.
         """
         return self.run(self._seen, {self._pictures: pictures}, batch)
 
@@ -77,11 +88,12 @@ class Judge(GraphRunner):
 
 class ExpertFeatures(GraphRunner):
     """Features of pictures from the identity expert: its embedding scaled to the length sqrt(size), so that numbers
-    are about 1 and the kernel distance's a.b/D is a cosine. Close it.
+    are about 1 and the kernel distance's a.b/D is a cosine. independent: whether it is a judge's own. Close it.
     """
 
-    def __init__(self, specs, threads=None):
+    def __init__(self, specs, independent=False, threads=None):
         super().__init__(threads)
+        folder = os.path.relpath(os.path.dirname(os.path.abspath(specs['id'].weights)), config.ROOT)
         with self.building():
             frozen = experts.Experts(specs, ('id',))
             self._pictures = tf.placeholder(tf.float32, [None, None, None, 3])
@@ -89,8 +101,10 @@ class ExpertFeatures(GraphRunner):
             self.size = embedding.shape.as_list()[1]
             self._features = tf.nn.l2_normalize(embedding, axis=1) * self.size ** 0.5
             frozen.restore()
+        trained = 'of no generator\'s training' if independent else 'a generator may have been trained against it'
         self.title = (f'perception network {specs["id"].network}, {self.size} numbers scaled to length '
-                      f'sqrt({self.size}) (not Inception: not comparable with published values)')
+                      f'sqrt({self.size}), of {folder}, {trained} (not Inception: not comparable with published '
+                      'values)')
         self.facts = dict(expert_facts(specs, ('id',)), scaled_to='sqrt(size)')
 
     def __call__(self, pictures, batch=8):

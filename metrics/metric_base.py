@@ -17,17 +17,20 @@ import numpy as np
 
 import config
 from dnnlib.util import UserError
-from metrics import consistency, control, disentanglement, kernel_inception_distance
+from metrics import consistency, control, detection, disentanglement, kernel_inception_distance, proof
 from metrics import frechet_inception_distance as frechet
 from metrics import perceptual_path_length as path
+from metrics.reals import DrawnReals, mirrored, random_coeffs
 from metrics.store import Store
+from metrics.surface import quantities
 from renderer import factors
 
 REALS_OF_SPREAD = 10000         # at most: real pictures whose estimates' variance the disentanglement score divides by
 BLOCK = 256                     # pictures computed and saved together
 SOURCES = ('generator', 'renders', 'photos')
 
-# measure(context) yields Results; needs: of 'reals', 'features', 'groups', 'hair', 'generator'; about: for --help.
+# measure(context) yields Results; needs: of 'reals', 'features', 'groups', 'hair', 'generator', 'detector'; about: for
+# --help.
 Metric = namedtuple('Metric', 'measure needs about')
 
 
@@ -37,12 +40,14 @@ def _path_length(space, sampling):
 
 METRICS = OrderedDict([
     ('slope', Metric(control.slopes, ('groups',), 'change of the picture against change of the render, per factor')),
-    ('control', Metric(control.control, ('groups',), 'R2 of requested and re-estimated coefficients, per factor')),
+    ('control', Metric(control.control, ('groups',), 'R2 of the requested and the re-estimated: mm, levels, degrees')),
     ('leakage', Metric(disentanglement.leakages, ('groups',), 'what else moves when one factor does')),
     ('identity', Metric(consistency.identity, ('groups',), 'identity within subjects less between subjects')),
     ('likeness', Metric(consistency.likeness, ('groups',), 'identity of the face against that of its render')),
     ('hair', Metric(consistency.hair, ('groups', 'hair'), 'overlap of hair within subjects')),
+    ('constancy', Metric(consistency.constancy, ('groups', 'hair'), 'spread of colours of hair and background')),
     ('landmarks', Metric(control.imitation, ('groups',), 'distance of landmarks from those of the render')),
+    ('faces', Metric(detection.faces, ('detector',), 'share of pictures in which a detector finds a face')),
     ('ds', Metric(disentanglement.disentanglement_score, ('groups', 'reals'), 'disentanglement score of the paper')),
     ('fid', Metric(frechet.fid, ('reals', 'features'), 'Frechet distance of features')),
     ('kid', Metric(kernel_inception_distance.kid, ('reals', 'features'), 'kernel distance of features')),
@@ -51,6 +56,7 @@ METRICS = OrderedDict([
      for space in path.SPACES for sampling in path.SAMPLINGS])
 SHORTHANDS = OrderedDict([
     ('all', tuple(METRICS)),
+    ('proof', proof.METRICS),
     ('groups', tuple(name for name, metric in METRICS.items() if 'groups' in metric.needs)),
     ('ppl', tuple(name for name in METRICS if name.startswith('ppl'))),
 ])
@@ -129,13 +135,17 @@ class Context:
     def _lacking(self, needs):
         if 'generator' in needs and self.options.source != 'generator':
             return f'it measures a generator, not {self.options.source}'
-        if 'reals' in needs and not self.options.data_dir:
+        if 'reals' in needs and not self.options.data_dir and not self._draws_reals(needs):
             return 'it compares with real pictures; name them with --data_dir'
         try:
             self._inputs.check(needs)
         except UserError as error:
             return str(error)
         return None
+
+    def _draws_reals(self, needs):
+        """Whether the world's own photos will do: for distributions, where it draws any."""
+        return 'features' in needs and self._inputs.world.photographer is not None
 
     def open_all(self, names: Sequence[str]) -> None:
         """Open what these metrics need, so that mistakes are said before hours of work."""
@@ -178,10 +188,27 @@ class Context:
         return self._once('judge', lambda: self._inputs.open_judge(self._with_parser))
 
     def reals(self) -> Any:
-        """The real pictures."""
+        """The real pictures: those of --data_dir, else photos that the world draws."""
         if 'reals' not in self._kept:
-            self._kept['reals'] = self._inputs.open_reals(self.source().resolution)
+            self._kept['reals'] = self._open_reals(self.source().resolution)
         return self._kept['reals']
+
+    def _open_reals(self, resolution):
+        if self.options.data_dir:
+            return self._inputs.open_reals(resolution)
+        photos = self._once('photos', lambda: self._inputs.open_photos(resolution))
+        return DrawnReals(photos, self.options.seed, self.options.num)
+
+    def quantities(self) -> Any:
+        """What people ask of factors, see metrics.surface."""
+        if 'quantities' not in self._kept:
+            self._kept['quantities'] = quantities(self._inputs.face_model())
+        return self._kept['quantities']
+
+    def random_pictures(self, start: int, count: int, rate: float, seed: Any = None) -> np.ndarray:
+        """Random pictures from number `start`, always the same for the same blocks. seed: of fresh noise maps."""
+        coeffs = random_coeffs(self.source(), [self.options.seed, start], count)
+        return self.source().pictures(coeffs, rate, seed, self.options.batch)
 
     def groups(self) -> Any:
         """The groups of every factor."""
@@ -194,7 +221,6 @@ class Context:
 
     def real_features(self) -> np.ndarray:
         """Features [N, D] of real pictures, mirrored at random."""
-        from metrics.reals import mirrored
         reals, features, seed = self.reals(), self.features(), self.options.seed
 
         def compute(start, count):
@@ -209,11 +235,7 @@ class Context:
         source, features, options = self.source(), self.features(), self.options
 
         def compute(start, count):
-            rng = np.random.RandomState([options.seed, start])
-            normals = rng.standard_normal([count, factors.NUM_LATENTS + source.noise_dim])
-            coeffs = np.concatenate([source.decode(normals[:, :factors.NUM_LATENTS]),
-                                     normals[:, factors.NUM_LATENTS:]], axis=1).astype(np.float32)
-            pictures = source.pictures(coeffs, self.free_rate, (options.seed, start), options.batch)
+            pictures = self.random_pictures(start, count, self.free_rate, (options.seed, start))
             return {'features': features(pictures, options.batch)}
 
         facts = dict(source=source.facts, features=features.facts, seed=options.seed, rate=self.free_rate)
@@ -236,8 +258,8 @@ class Context:
     @property
     def distribution_convention(self) -> str:
         """How pictures are drawn where distributions are compared."""
-        return ('reals in file order, mirrored at random; fakes from fresh latents through the VAEs, fresh noise '
-                'vectors' + self._drawn(self.free_rate, 'fresh'))
+        return (f'{self.reals().title}, mirrored at random; fakes from fresh latents through the VAEs, fresh noise '
+                'vectors' + self.drawn(self.free_rate, 'fresh'))
 
     def result(self, name, value, convention, counts, details=None, features=False, factor=None):
         """A result: what was measured, how, on how many, of what."""
@@ -256,16 +278,16 @@ class Context:
                       time=time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(now)))
         return result
 
-    def group_result(self, name, factor, value, convention, details=None, counts=None):
-        """A result of groups; factor None: of all together."""
+    def group_result(self, name, factor, value, convention, details=None, counts=None, word=None):
+        """A result of groups; factor None: of all together. word: in place of the factor's."""
         groups, options = self.groups(), self.options
         number = 1 if factor else len(factors.FACTORS)
         counts = dict(dict(subjects=options.subjects, variations=options.variations,
                            pictures=number * options.subjects * options.variations), **(counts or {}))
-        return self.result(name, value, convention + self._drawn(groups.rate, 'stored'), counts, details,
-                           factor=factors.BY_NAME[factor].word if factor else 'all')
+        return self.result(name, value, convention + self.drawn(groups.rate, 'stored'), counts, details,
+                           factor=word or (factors.BY_NAME[factor].word if factor else 'all'))
 
-    def _drawn(self, rate, noise):
+    def drawn(self, rate: float, noise: str) -> str:
         """How pictures were made, for a convention."""
         if self.options.source != 'generator':
             return f'; {self.options.source} instead of a generator\'s pictures, 8 bits'

@@ -2,15 +2,18 @@
 
 import itertools
 import os
-from typing import Optional
+from typing import Any, Optional, Sequence
 
 import numpy as np
 
 from dnnlib import tfrecords
+from dnnlib.tfrecords import dataset_folder
 from dnnlib.util import UserError
 from preprocess import picture_files
-from training.dataset import dataset_folder
+from renderer import factors
 from worlds import label
+
+MOST_DRAWN = 10000      # photos that are drawn where there is no data set
 
 
 class Reals:
@@ -21,6 +24,8 @@ class Reals:
     Attributes: folder, count, facts (for keys: path, file sizes and times).
     UserError when there is nothing, or pictures are too small.
     """
+
+    title = 'reals in file order'
 
     def __init__(self, data_dir: str, resolution: int, limit: int) -> None:
         self.folder, self.resolution = dataset_folder(data_dir), resolution
@@ -82,6 +87,31 @@ class Reals:
             raise UserError(f'{path}: {width}x{height} pixels; expected a square of {self.resolution} pixels, or of 2, '
                             '4, 8, ... times as many')
         return reduced(picture, factor)
+
+
+class DrawnReals:
+    """Photos that a world draws, in place of a data set. source: a metrics.sources.PhotoSource. Attributes as Reals.
+
+    Their numbers come from latents through the VAEs; no random pictures of `Context` have the same.
+    """
+
+    title = 'reals: photos that the world draws of latents through the VAEs'
+
+    def __init__(self, source: Any, seed: int, count: int) -> None:
+        self._source, self._seed, self.count = source, seed, min(count, MOST_DRAWN)
+        self.facts = dict(source=source.facts, seed=seed)
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """Photos `start` .. `start + count - 1`: uint8 [count, R, R, 3]."""
+        coeffs = random_coeffs(self._source, [self._seed, start, 1], count)
+        return self._source.pictures(coeffs, seed=(self._seed + 1, start))
+
+
+def random_coeffs(source: Any, seed: Sequence[int], count: int) -> np.ndarray:
+    """Generator inputs [count, 254 + noise_dim] float32 of random latents and noise vectors."""
+    normals = np.random.RandomState(seed).standard_normal([count, factors.NUM_LATENTS + source.noise_dim])
+    latents, noise = np.split(normals, [factors.NUM_LATENTS], axis=1)
+    return np.concatenate([source.decode(latents), noise], axis=1).astype(np.float32)
 
 
 def world_of(data_dir: str) -> Optional[str]:

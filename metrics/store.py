@@ -16,7 +16,7 @@ from tqdm import tqdm
 from dnnlib.hashes import digest
 from dnnlib.util import UserError, atomic_path, pace
 
-_FORMAT = 2         # counted up when stored arrays change their meaning
+_FORMAT = 3         # counted up when stored arrays change their meaning
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 

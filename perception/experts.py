@@ -145,7 +145,7 @@ class Experts:
 
         landmarks_256: [N, 68, 2], x right, y UP, in pixels of a 256 picture whatever R is. No gradient reaches them.
         """
-        return self._parsed(self.network_input('parser', images_nchw), landmarks_256)[..., HAIR]
+        return self.parse(self.network_input('parser', images_nchw), landmarks_256)[..., HAIR]
 
     def regions(self, images_nchw, landmarks_256, with_background=False):
         """(colours [N, S, S, 3] RGB 0-1, {'hair', 'background': how much each pixel is it, [N, S, S] in [0, 1]}).
@@ -154,7 +154,7 @@ class Experts:
         is wanted of a parser that has no such class.
         """
         x = self.network_input('parser', images_nchw)
-        classes = self._parsed(x, landmarks_256)
+        classes = self.parse(x, landmarks_256)
         found = {'hair': classes[..., HAIR]}
         if with_background:
             if classes.shape.as_list()[3] <= BACKGROUND:
@@ -164,7 +164,8 @@ class Experts:
             found['background'] = classes[..., BACKGROUND]
         return x / 255.0, found
 
-    def _parsed(self, x, landmarks_256):
+    def parse(self, x, landmarks_256):
+        """All classes of the parser, [N, S, S, 3 or 4], of its `network_input` x; landmarks_256 as for `hair`."""
         return self.apply('parser', x, *[landmarks_256] * self.kinds['parser'].wants_landmarks)
 
     def network_input(self, name, images_nchw, mask=None):

@@ -4,7 +4,11 @@ A process of its own, because the package mtcnn (1.0) works only in eager mode o
 """
 
 import argparse
+import importlib.util
 import os
+import subprocess
+import sys
+import tempfile
 
 import dnnlib  # noqa: F401       first, so that Ctrl-C during the imports leaves no traceback
 
@@ -12,11 +16,13 @@ import dnnlib  # noqa: F401       first, so that Ctrl-C during the imports leave
 import numpy as np
 from tqdm import tqdm
 
-from dnnlib.json_files import write_json
+import config
+from dnnlib.json_files import read_json, write_json
 from dnnlib.util import UserError, one_line, run_main
 from preprocess import landmarks, picture_files, plan
 
 _ON_ITS_SIDE = (6, 8, 3)        # orientations that are tried when no face is seen upright
+_NEEDS = 'needs the package mtcnn on TensorFlow 2: pip install "mtcnn==1.0.0" on Python 3.10 or newer'
 _KEYS = ('left_eye', 'right_eye', 'nose', 'mouth_left', 'mouth_right')      # left in the picture comes first
 
 
@@ -26,9 +32,35 @@ def load_detector():
     try:
         from mtcnn import MTCNN
         return MTCNN()
-    except ImportError as error:
-        raise UserError(f'detecting landmarks needs the package mtcnn on TensorFlow 2 ({error}): pip install '
-                        '"mtcnn==1.0.0" on Python 3.10 or newer, or write the .txt files yourself')
+    except (ImportError, OSError) as error:     # OSError: its weights are not there
+        raise UserError(f'detecting landmarks {_NEEDS} ({error}), or write the .txt files yourself')
+
+
+def check_installed():
+    """UserError, which names the file where one is missing, when the package mtcnn or its weights do not work here."""
+    if importlib.util.find_spec('mtcnn') is None:
+        raise UserError(f'finding faces {_NEEDS} (no mtcnn/__init__.py is found)')
+    code = 'from preprocess import detect; detect.run_main(lambda: detect.load_detector() and None)'
+    tried = subprocess.run([sys.executable, '-c', code], cwd=config.ROOT, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.PIPE)
+    if tried.returncode:
+        lines = tried.stderr.decode(errors='replace').strip().splitlines()
+        last = one_line(lines[-1] if lines else '')
+        raise UserError(last.replace('error: ', '', 1) or f'the detector does not start; it {_NEEDS}')
+
+
+def detect_apart(stdout=None, **paths):
+    """As main with --image_path, --lm_path, --save_path, in a process of its own -> {photo: why it has no landmarks}.
+
+    stdout: where its lines go, as for subprocess.call. None when it failed; the reason is on stderr.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        reasons = os.path.join(folder, 'reasons.json')
+        command = [sys.executable, '-m', 'preprocess.detect', '--reasons', reasons]
+        for name, path in paths.items():
+            command += ['--' + name, os.path.abspath(path)]
+        code = subprocess.call(command, cwd=config.ROOT, stdout=stdout)
+        return None if code else read_json(reasons)
 
 
 def find_face(detector, picture):

@@ -1,5 +1,7 @@
 """The metrics' numbers against closed forms, brute force and properties; no network, no TensorFlow."""
 
+import argparse
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnnlib.util import UserError
-from metrics import consistency, control, disentanglement, groups, metric_base
+from metrics import consistency, control, detection, disentanglement, groups, metric_base, proof, surface
 from metrics import frechet_inception_distance as fid
 from metrics import kernel_inception_distance as kid
 from metrics import perceptual_path_length as ppl
@@ -242,6 +244,134 @@ def test_likeness_by_all_pairs():
     own = np.mean([x[i] @ y[i] for i in np.ndindex(4, 3)])
     others = np.mean([x[a] @ y[b] for a in np.ndindex(4, 3) for b in np.ndindex(4, 3) if a[0] != b[0]])
     assert_close(consistency.likeness_cosines(x, y), [own, others], atol=1e-12)
+
+
+def _painted(colors, masks):
+    """Pictures [V, 8, 8, 3] of one colour each inside their masks, of any colour outside."""
+    pictures = np.random.RandomState(1).uniform(0, 255, masks.shape + (3,))
+    pictures[masks] = np.repeat(colors, masks.sum(axis=(1, 2)), axis=0)
+    return pictures
+
+
+@pytest.mark.parametrize('common', [False, True])
+def test_spread_of_a_mean_colour_is_the_standard_deviation(common):
+    rng = np.random.RandomState(0)
+    masks, colors = rng.uniform(size=[5, 8, 8]) < 0.7, rng.uniform(0, 255, [5, 3])
+    expected = np.sqrt(colors.var(axis=0, ddof=1).mean())
+    assert_close(groups.color_spread(_painted(colors, masks), masks, common), expected, rtol=1e-9)
+    same = np.tile(colors[:1], [5, 1])
+    assert groups.color_spread(_painted(same, masks), masks, common) < 1e-9
+
+
+def test_what_a_moving_head_hides_does_not_count():
+    """A background that gets lighter to the right and never changes; the head hides more and more of its left."""
+    pictures = np.tile(np.arange(0, 80, 10.0)[:, np.newaxis], [4, 8, 1, 3])
+    masks = np.arange(8) >= np.arange(4)[:, np.newaxis, np.newaxis] + np.zeros([1, 8, 1])
+    assert groups.color_spread(pictures, masks, common=True) == 0
+    assert groups.color_spread(pictures, masks, common=False) > 5
+
+
+def test_spread_needs_two_pictures_that_show_something():
+    masks = np.zeros([3, 8, 8], bool)
+    masks[0] = True
+    assert np.isnan(groups.color_spread(np.zeros([3, 8, 8, 3]), masks, False))
+    masks[1, :4] = True
+    colors = np.array([[0.0] * 3, [20.0] * 3, [0.0] * 3])
+    assert_close(groups.color_spread(_painted(colors, masks), masks, False), np.sqrt(200), rtol=1e-9)
+
+
+# ---- the surface
+
+def _face_model(seed=0):
+    """A model of six vertices, five of which are drawn, in two triangles of areas 1 and 3 (decimetres)."""
+    rng = np.random.RandomState(seed)
+    mean = np.array([[9, 9, 9], [0, 0, 0], [2, 0, 0], [0, 1, 0], [0, 0, 3], [0, 2, 0]], np.float32)
+    return argparse.Namespace(
+        num_vertices=6, mean_shape=mean, region=np.arange(1, 6), region_triangles=np.array([[0, 1, 2], [0, 3, 4]]),
+        shape_basis=rng.standard_normal([18, 144]), texture_basis=rng.standard_normal([18, 80]))
+
+
+def test_vertices_count_by_the_area_around_them():
+    assert_close(surface.vertex_weights(_face_model()), np.array([4, 1, 1, 3, 3]) / 12, rtol=1e-12)
+
+
+@settings(deadline=None, max_examples=20)
+@given(SEEDS)
+def test_lengths_are_those_of_decoded_faces(seed):
+    """Millimetres and levels by decoding every vertex, against the closed form."""
+    model, coeff = _face_model(seed), np.random.RandomState(seed).standard_normal([2, 257])
+    weights = surface.vertex_weights(model)
+    bases = {'shape': model.shape_basis[:, :80] * 100, 'expression': model.shape_basis[:, 80:] * 100,
+             'albedo': model.texture_basis / np.sqrt(3)}
+    known = {quantity.name: quantity for quantity in surface.quantities(model)}
+    for name, basis in bases.items():
+        change = coeff[1, known[name].coeffs] - coeff[0, known[name].coeffs]
+        moved = (basis @ change).reshape(6, 3)[model.region]
+        first, second = known[name].of(coeff)
+        expected = np.sqrt(np.sum(weights * np.sum(moved ** 2, axis=1)))
+        assert_close(np.linalg.norm(second - first), expected, rtol=1e-6)
+    assert_close(known['pose'].of(np.full([1, 254], np.pi)), np.full([1, 3], 180), rtol=1e-12)
+    assert [known[name].factor for name in known] == ['id', 'id', 'exp', 'gamma', 'rot']
+
+
+def test_shares_of_displacement_do_not_ask_how_coefficients_are_scaled():
+    """A coefficient that moves nothing counts for nothing; half of the moved millimetres are three quarters of R2."""
+    matrix = surface.length_matrix(np.stack([np.ones([4, 3]), np.zeros([4, 3])], axis=2), np.full(4, 0.25))
+    wanted = np.random.RandomState(0).standard_normal([500, 2])
+    estimate = np.stack([wanted[:, 0] * 0.5, -5 * wanted[:, 1]], axis=1)
+    wanted = wanted - wanted.mean(axis=0)
+    numbers = control.explained(wanted @ matrix.T, (estimate - estimate.mean(axis=0)) @ matrix.T)
+    assert abs(numbers['r2'] - 0.75) < 1e-9 and control.explained(wanted, estimate)['r2'] < -10
+    assert_close(control.distances(np.array([[3.0, 0], [-3, 0]]), np.array([[3.0, 4], [0, 0]]))['error'],
+                 np.sqrt((16 + 9) / 2), rtol=1e-9)
+
+
+# ---- the proof table
+
+def _result(metric, value, factor=None, source='generator', **details):
+    return dict(metric=metric, factor=factor, value=value, details=details, source=source, model='x/small.pkl',
+                counts=dict(subjects=2, variations=3, fakes=5, reals=6), world='synthetic', features='some')
+
+
+def test_proof_table_knows_what_misses_its_aim():
+    leaks = dict(expression=0.2, lighting=0.01, pose=0.06)
+    results = [_result('control', 0.5, 'pose'), _result('control', 0.98, 'pose'), _result('control', 0.8, 'expression'),
+               _result('leakage', 0.2, 'identity', into=leaks), _result('faces', 0.995), _result('fid', 12.34),
+               _result('constancy', 11, 'expression', hair=7.5, background=11.0),
+               _result('identity', None, 'lighting', within=0.9, between=0.3),
+               _result('control', 0.99, 'expression', 'photos'), _result('faces', 0.9, None, 'photos'),
+               _result('leakage', 0.1, 'identity', 'photos', into=dict(expression=0.1, lighting=0, pose=0.04))]
+    lines = [[cell.strip() for cell in line.strip('|').split('|')] for line in proof.markdown(results).split('\n')]
+    cells = {line[0]: line[1:] for line in lines}
+    assert lines[0] == ['', 'small.pkl', 'photos', 'target'] and lines[1] == [':--', '--:', '--:', '--:']
+    assert cells['R² of pose'] == ['.98', '', '≥ .97']
+    assert cells['R² of expression (mesh)'] == ['**.80**', '.99', '≥ .84; 85 % of photos\'']
+    assert cells['leakage when identity moves: of expression, lighting, pose'][:2] == ['**.20**, .01, .06',
+                                                                                     '.10, .00, .04']
+    assert cells['leakage when identity moves: of expression, lighting, pose'][2].startswith('≤ .15, .05, .06;')
+    assert cells['constancy of hair colour when expression, lighting, pose moves'][0] == '7.50, -, -'
+    assert cells['constancy of background colour when expression, lighting, pose moves'][0] == '**11.0**, -, -'
+    assert cells['identity between subjects (cosine) when expression, lighting, pose moves'][0] == '-, **.30**, -'
+    assert cells['face found by mtcnn'] == ['.99', '**.90**', '≥ .99'] and cells['FID'] == ['12.3', '', '']
+    assert 'R² of lighting' not in cells
+    assert any('2 subjects of 3 pictures' in line[0] for line in lines)
+
+
+def test_results_are_read_and_nothing_else(tmp_path):
+    path = str(tmp_path / 'results.jsonl')
+    with open(path, 'w') as file:
+        file.write(metric_base.result_line(_result('fid', 1.5)) + '\n')
+    assert proof.read_results(path)[0]['value'] == 1.5
+    with open(path, 'a') as file:
+        file.write('{"metric": "fid"}\n')
+    with pytest.raises(UserError, match='results.jsonl: lines without "metric" and "source"'):
+        proof.read_results(path)
+    with pytest.raises(UserError, match='nowhere: cannot be read'):
+        proof.read_results(str(tmp_path / 'nowhere'))
+
+
+def test_small_pictures_are_enlarged_for_the_detector():
+    assert [detection.shown(np.zeros([size, size, 3], np.uint8)).shape[0] for size in (64, 128, 256)] == [128, 256, 256]
 
 
 # ---- groups
