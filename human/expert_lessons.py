@@ -13,15 +13,13 @@ from dnnlib.tflib.runner import GraphRunner
 from human import expert_photos, face_model
 from human.expert_photos import CROP, WIDE, has_render, look, render_index
 from perception import experts, networks_small
-from renderer import factors
+from renderer import factors, surface
 from renderer.face_decoder import FaceDecoder, project_224
 
 IDENTITY = factors.BY_NAME['id'].coeffs
 GROUPS = (('shape', factors.SHAPE, 1.0), ('texture', factors.TEXTURE, 1.0), ('expression', factors.EXPRESSION, 1.5),
           ('pose', factors.ANGLES, 2.0), ('lighting', factors.LIGHTING, 1.5), ('translation', factors.TRANSLATION, 1.0))
-SEEN = (('shape', factors.SHAPE, 'mesh moved by identity'), ('texture', factors.TEXTURE, 'albedo'),
-        ('expression', factors.EXPRESSION, 'mesh moved by expression'))
-MM_PER_UNIT = 100.0         # of the face model: decimetres
+SEEN = {'shape': 'mesh moved by identity', 'albedo': 'albedo', 'expression': 'mesh moved by expression'}
 EVEN = 0.2                  # part of the loss in which all coefficients count alike; else by what they change
 LANDMARK_UNIT = 3.0         # pixels of 224: an error of this counts as much as a coefficient off by its spread
 TEMPERATURE = 0.12          # of the cosines between people
@@ -132,23 +130,17 @@ class Recon(Lesson):
 
 
 @functools.lru_cache(maxsize=None)
-def gram(group):
-    """[K, K] of 'shape', 'expression' or 'texture': c' G c is the mean square, over the drawn vertices, of how far
-    coefficients c move a vertex in mm, or change its colour in levels of 255.
-    """
-    model = face_model.load_model()
-    columns = {'shape': slice(0, 80), 'expression': slice(80, 144), 'texture': slice(0, 80)}[group]
-    basis, unit = (model.texture_basis, 1.0) if group == 'texture' else (model.shape_basis, MM_PER_UNIT)
-    rows = unit * basis.reshape(model.num_vertices, 3, -1)[model.region][..., columns].astype(np.float64)
-    return np.einsum('nik,nil->kl', rows, rows) / len(model.region)
+def _seen():
+    """What the coefficients do to mesh and colours, {name: renderer.surface.Quantity}."""
+    return {name: surface.quantity(face_model.load_model(), name) for name in ('shape', 'albedo', 'expression')}
 
 
 def importance():
     """[257]: how much the mean square of mesh or colour changes with each coefficient, 1 on average in a group."""
     weights = np.ones(factors.NUM_RECON)
-    for group, where, _ in SEEN:
-        squares = np.diag(gram(group))
-        weights[where] = squares / squares[squares > 0].mean()
+    for quantity in _seen().values():
+        squares = np.square(quantity.matrix).sum(axis=0)
+        weights[quantity.coeffs] = squares / squares[squares > 0].mean()
     return weights
 
 
@@ -156,11 +148,10 @@ def _explained(estimate, coeff):
     """(name, R2) of mesh and albedo as they are seen; of each group that varies, mean over its coefficients; the pose's
     angles and translation apart.
     """
-    for group, where, what in SEEN:
-        mean_square = lambda x, group=group: np.mean(np.einsum('nk,kl,nl->n', x, gram(group), x))
-        truth = coeff[:, where].astype(np.float64)
-        error = mean_square(estimate[:, where] - truth)
-        yield what, round(1 - float(error / mean_square(truth - truth.mean(axis=0))), 3)
+    for name, quantity in _seen().items():
+        truth, found = quantity.of(coeff), quantity.of(estimate)
+        unexplained = np.square(found - truth).sum() / np.square(truth - truth.mean(axis=0)).sum()
+        yield SEEN[name], round(1 - float(unexplained), 3)
     parts = [(name, where) for name, where, _ in GROUPS if name not in ('pose', 'translation')]
     parts += [(name, slice(factors.ANGLES.start + i, factors.ANGLES.start + i + 1))
               for i, name in enumerate(('pitch', 'yaw', 'roll'))]

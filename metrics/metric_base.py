@@ -22,8 +22,8 @@ from metrics import frechet_inception_distance as frechet
 from metrics import perceptual_path_length as path
 from metrics.reals import DrawnReals, mirrored, random_coeffs
 from metrics.store import Store
-from metrics.surface import quantities
 from renderer import factors
+from renderer.surface import quantities
 
 REALS_OF_SPREAD = 10000         # at most: real pictures whose estimates' variance the disentanglement score divides by
 BLOCK = 256                     # pictures computed and saved together
@@ -200,7 +200,7 @@ class Context:
         return DrawnReals(photos, self.options.seed, self.options.num)
 
     def quantities(self) -> Any:
-        """What people ask of factors, see metrics.surface."""
+        """What people ask of factors, see renderer.surface."""
         if 'quantities' not in self._kept:
             self._kept['quantities'] = quantities(self._inputs.face_model())
         return self._kept['quantities']

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dnnlib.tflib.compat import tf
-from renderer import factors
+from renderer import factors, surface
 from renderer.face_model import load_face_model_file
 from tests.common import assert_close, data
 from training import loss_contrastive
@@ -153,11 +153,11 @@ def test_background_counts_where_both_pictures_have_it(tf_session):
 
 def test_expression_is_compared_in_mm_of_the_mesh(tf_session):
     model = load_face_model_file(data('face', 'face_model.mat'))
-    metric = loss_contrastive.expression_metric(model)
+    metric = surface.quantity(model, 'expression').matrix
     estimates = np.random.RandomState(0).standard_normal([2, 3, factors.NUM_RECON]).astype(np.float32)
     moves = (estimates[0] - estimates[1])[:, factors.EXPRESSION] @ model.shape_basis[:, 80:].T.astype(np.float64)
     moves = 100 * moves.reshape(3, -1, 3)[:, model.region]
-    expected = np.sqrt((moves ** 2).sum(axis=2).mean(axis=1)).mean()
+    expected = np.sqrt((moves ** 2).sum(axis=2) @ surface.vertex_weights(model)).mean()
     other = estimates[0].copy()
     other[:, factors.ANGLES] = other[:, factors.SHAPE] = 0
     terms = [loss_contrastive.expression_constant_loss(tf.constant(estimates[0]), tf.constant(x), metric)

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnnlib.util import UserError
-from metrics import consistency, control, detection, disentanglement, groups, metric_base, proof, surface
+from metrics import consistency, control, detection, disentanglement, groups, metric_base, proof
 from metrics import frechet_inception_distance as fid
 from metrics import kernel_inception_distance as kid
 from metrics import perceptual_path_length as ppl
-from renderer import factors
+from renderer import factors, surface
 from tests.common import assert_close
 
 SEEDS = st.integers(0, 2 ** 32 - 1)

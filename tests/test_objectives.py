@@ -14,7 +14,7 @@ from dnnlib.tflib.network import Network
 from dnnlib.tflib.optimizer import Optimizer
 from dnnlib.util import EasyDict, UserError
 from perception import experts as perception
-from renderer import factors
+from renderer import factors, surface
 from renderer.face_model import load_face_model_file
 from renderer.face_renderer import FaceRenderer
 from tests.common import assert_close, data
@@ -257,7 +257,7 @@ def test_generator_step_with_all_terms_of_ours(world, four_classes):
         expected = loss_contrastive.constancy_terms(
             names, {factor: (pictures[i:i + 1], pictures[i + 1:i + 2]) for i, factor in
                     ((2, 'gamma'), (4, 'rot'), (6, 'id'))}, context.experts, context.faces.landmarks_224,
-            loss_contrastive.expression_metric(context.faces.model),
+            surface.quantity(context.faces.model, 'expression').matrix,
             objectives._lamp(context, built.G_parts[1].coeff[2:4]))
         fetch = [built.G_loss, dict(built.G_terms), dict(expected), built.G_scores]
         latents = objectives.draw(context, built.inputs, 'G')

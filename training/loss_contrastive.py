@@ -6,8 +6,6 @@ the first batch and picture k of the second are a pair. Each loss is a scalar, a
 
 from collections import OrderedDict, namedtuple
 
-import numpy as np
-
 from dnnlib.tflib import images
 from dnnlib.tflib.compat import tf
 from dnnlib.util import EasyDict
@@ -24,7 +22,6 @@ CONSTANCY = OrderedDict([
     ('pose_exp', Constancy('rot', 'exp')), ('id_exp', Constancy('id', 'exp'))])
 LIT_BRIGHTNESS = 0.25           # see `hair_color_loss`
 ENOUGH_HAIR = 0.02              # of the picture: with less its colour counts for less than half
-MM_PER_DM = 100.0
 LIGHTING_WEIGHTS = {'hair': 1.0, 'id': 2.0, 'lm': 1000.0}   # of the parts of the lighting loss
 
 
@@ -98,7 +95,7 @@ def constancy_terms(names, pictures, experts, landmarks_of, exp_metric=None, lam
     """The terms `names` of CONSTANCY, ours, not the paper's -> OrderedDict of scalars; others are not built.
 
     pictures: {factor: the two fakes of its pairs}, [P, 3, R, R] each, for the factors of `names`. landmarks_of: as for
-    `lighting_terms`. exp_metric: `expression_metric` of the face model (what 'exp'). lamp: see `hair_color_loss`
+    `lighting_terms`. exp_metric: `renderer.surface.quantity`'s matrix (what 'exp'). lamp: see `hair_color_loss`
     (light_hair). UserError when the parser has no class for a background that is asked for.
     """
     terms = OrderedDict()
@@ -165,16 +162,9 @@ def background_loss(colors1, colors2, background1, background2):
 def expression_constant_loss(estimate1, estimate2, metric):
     """How far apart two estimated expressions move the face, ours, not the paper's: mm, root mean square of vertices.
 
-    estimate: [P, 224 or more], reconstruction vectors. metric: [64, 64], see `expression_metric`. Coefficients alone
-    would count what nobody sees as much as an open mouth.
+    estimate: [P, 224 or more], reconstruction vectors. metric: [64, 64], of `renderer.surface.quantity`.
+    Coefficients alone would count what nobody sees as much as an open mouth.
     """
     difference = estimate1[:, factors.EXPRESSION] - estimate2[:, factors.EXPRESSION]
-    squares = tf.reduce_sum(tf.matmul(difference, tf.constant(metric, tf.float32)) * difference, axis=1)
-    return tf.reduce_mean(tf.sqrt(tf.maximum(squares, 0.0) + 1e-8))
-
-
-def expression_metric(model):
-    """[64, 64] float64 of a FaceModel: c M c is the mean square in mm that coefficients c move a drawn vertex."""
-    columns = slice(factors.SHAPE.stop - factors.SHAPE.start, None)
-    basis = model.shape_basis.reshape(model.num_vertices, 3, -1)[model.region][:, :, columns].astype(np.float64)
-    return MM_PER_DM ** 2 * np.einsum('vaj,vak->jk', basis, basis) / len(basis)
+    moved = tf.matmul(difference, tf.constant(metric.T, tf.float32))
+    return tf.reduce_mean(tf.sqrt(tf.reduce_sum(tf.square(moved), axis=1) + 1e-8))

@@ -12,9 +12,10 @@ import numpy as np
 
 from dnnlib.tflib import images
 from dnnlib.tflib.compat import tf
+from renderer import surface
 from renderer.factors import BY_NAME, NUM_LATENTS
 from training import loss
-from training.loss_contrastive import CONSTANCY, constancy_terms, expression_metric, expression_terms, lighting_terms
+from training.loss_contrastive import CONSTANCY, constancy_terms, expression_terms, lighting_terms
 from training.loss_imitative import FULL_TERMS, L1_TERMS, imitative_terms
 
 # What does not change within a run.
@@ -170,7 +171,8 @@ def _constancy(context, coeff, fakes):
     wanted = {CONSTANCY[name].factor for name in names}
     pictures = OrderedDict((factor, (fakes[2 * i:2 * i + 1], fakes[2 * i + 1:2 * i + 2]))
                            for i, factor in enumerate(paired_factors(context.weights)) if factor in wanted)
-    metric = expression_metric(context.faces.model) if 'exp' in [CONSTANCY[name].what for name in names] else None
+    moves = 'exp' in [CONSTANCY[name].what for name in names]
+    metric = surface.quantity(context.faces.model, 'expression').matrix if moves else None
     lamp = _lamp(context, coeff[2:4]) if 'light_hair' in names else None
     return constancy_terms(names, pictures, context.experts, context.faces.landmarks_224, metric, lamp)
 

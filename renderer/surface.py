@@ -44,6 +44,11 @@ def quantities(model: Any) -> List[Quantity]:
             pick('rot', factors.ANGLES, np.degrees(np.eye(3)), 'degrees', 'pose')]
 
 
+def quantity(model: Any, name: str) -> Quantity:
+    """One of `quantities`."""
+    return next(found for found in quantities(model) if found.name == name)
+
+
 def vertex_weights(model: Any) -> np.ndarray:
     """Shares [n] of the drawn vertices in the area of the drawn surface of the mean face; their sum is 1."""
     corners = model.mean_shape[model.region][model.region_triangles].astype(np.float64)        # [T, 3, 3]
