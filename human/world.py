@@ -1,4 +1,4 @@
-"""The human world's parts: a head of free measurements, its names, its photos. Its networks are not trained yet."""
+"""The human world's parts: a head of free measurements, its names, its photos, its networks. No model yet."""
 
 import os
 import zlib
