@@ -1,4 +1,4 @@
-"""The human world's parts: a head of free measurements, its names, its photos, its networks. No model yet."""
+"""The human world's parts: a head of free measurements, its names, its photos, its networks."""
 
 import os
 import zlib

@@ -1,0 +1,54 @@
+"""A training packed to be passed on, and unpacked to go on."""
+
+import os
+
+import numpy as np
+import pytest
+
+from demo import gate
+from dnnlib.json_files import read_json, write_json
+from dnnlib.util import UserError
+from training import checkpoints
+
+ARRAYS = {'G/w': np.zeros([3, 4]), 'G/w/m': np.ones([3, 4]), 'G/lod': np.array(1.5), 'G/beta2_power': np.array(0.1),
+          'Gs/w': np.arange(12).reshape(3, 4) / 7, 'Gs/lod': np.array(1.5), 'D/w': np.full([5], 1 / 3),
+          'D/w/v': np.ones([5])}
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    folder = str(tmp_path / 'run')
+    write_json(os.path.join(folder, gate.OPTIONS), dict(experts='/elsewhere', seed=3))
+    arrays = {name: value.astype(np.float32) for name, value in ARRAYS.items()}
+    arrays['G/overflow_count'] = np.array(2)
+    checkpoints.Checkpoints(folder).save(4000, arrays, dict(nimg=4000, tick=2))
+    return folder
+
+
+def test_a_packed_training_goes_on(run_dir, tmp_path):
+    file, again = str(tmp_path / 'gate.npz'), str(tmp_path / 'again')
+    gate.pack(run_dir, file)
+    gate.unpack(file, again)
+    before, after = (checkpoints.Checkpoints(folder).load_newest() for folder in (run_dir, again))
+    assert after.facts == before.facts and list(after.arrays) == list(before.arrays)
+    for name, array in before.arrays.items():
+        assert after.arrays[name].shape == array.shape and after.arrays[name].dtype == array.dtype
+    np.testing.assert_allclose(after.arrays['G/w'], ARRAYS['Gs/w'], rtol=1e-3)
+    np.testing.assert_allclose(after.arrays['D/w'], ARRAYS['D/w'], rtol=1e-3)
+    assert not after.arrays['G/w/m'].any() and after.arrays['G/beta2_power'] == np.float32(gate.BETA2)
+    assert after.arrays['G/lod'] == 1.5
+    assert read_json(os.path.join(again, gate.OPTIONS)) == dict(experts=None, seed=3)
+
+
+def test_nothing_is_written_over_and_other_files_are_named(run_dir, tmp_path):
+    file = tmp_path / 'gate.npz'
+    file.write_bytes(b'mine')
+    with pytest.raises(UserError, match='there already'):
+        gate.pack(run_dir, str(file))
+    with pytest.raises(UserError, match='not what'):
+        gate.unpack(str(file), str(tmp_path / 'new'))
+    with pytest.raises(UserError, match='there already'):
+        gate.unpack(str(file), run_dir)
+    with pytest.raises(UserError, match='no checkpoint'):
+        gate.pack(str(tmp_path), str(tmp_path / 'other.npz'))
+    assert file.read_bytes() == b'mine' and not (tmp_path / 'new').exists()
