@@ -21,7 +21,8 @@ with open(sys.argv[1], encoding='utf-8') as file:
 names = {'__name__': '__main__'}
 for number, cell in enumerate(cells):
     body = ast.parse(''.join(cell['source'])).body
-    exec(compile(ast.Module(body[:-1], []) if sys.version_info >= (3, 8) else ast.Module(body[:-1]), 'cell', 'exec'), names)
+    for statement in body[:-1]:
+        exec(compile(ast.Interactive([statement]), 'cell', 'single'), names)
     eval(compile(ast.Expression(body[-1].value), 'cell', 'eval'), names).convert('RGB').save(f'shown_{number}.png')
 '''
 
