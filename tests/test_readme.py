@@ -1,5 +1,6 @@
-"""The README keeps its word: its flags exist, and its whole chain of commands runs, in small."""
+"""The READMEs keep their word: commands run, in small; flags, files and headings that they name exist."""
 
+import importlib.util
 import json
 import os
 import re
@@ -11,11 +12,16 @@ import pytest
 from PIL import Image
 
 import config
+from dnnlib.tflib.compat import IS_TF1
 
 CHAIN = '## The whole chain without any licence'
 TABLE = '## Commands and flags'
+NEEDS_RELEASED_FILES = '## Your photos to training data', '## Train'
+LONGEST = 250
 FOLDERS = ('demo', 'dnnlib', 'human', 'metrics', 'perception', 'preprocess', 'renderer', 'sampling', 'synthetic',
            'training', 'vae', 'worlds')
+READMES = ['README.md', 'ARCHITECTURE.md'] + [f'{name}/README.md' for name in FOLDERS + ('benchmarks', 'demo/space')
+                                              if os.path.exists(os.path.join(config.ROOT, name, 'README.md'))]
 
 # A few steps at 16 x 16 in place of hours.
 TINY = dict(
@@ -30,9 +36,29 @@ SMALLER = [('--count 20000', '--count 24 --size 128'), ('--epochs 80', '--epochs
            (r'(run_metrics.py.*)', r'\1 --subjects 2 --variations 3')]
 
 
-def _section(title):
-    with open(os.path.join(config.ROOT, 'README.md'), encoding='utf-8') as file:
-        text = file.read()
+# The README's own commands: (what is written, what is run).
+SMALL = [('--count 200', '--count 24 --size 128'), ('--epochs 80', '--epochs 2'),
+         ('--total_kimg 2', '--total_kimg 0.064'),
+         ('--config demo64', '--config tiny.json'), ('sgan-demo64', 'sgan-tiny'),
+         ('(generate_images.py (?!--seeds|--subject).*)', r'\1 --subject 2 --variation 2'),
+         ('--subject 50 ', '--subject 4 '), ('--fps 15', '--fps 1'),
+         ('(generate_video.py(?!.*--fps).*)', r'\1 --fps 1'),
+         ('(edit_images.py.*)', r'\1 --steps 20'), ('(run_metrics.py.*)', r'\1 --subjects 2 --variations 3')]
+MADE = ('people.webp', 'tour/faces/img/000000.png', 'tour/records/records-r08.tfrecords',
+        'tour/vae/rot/stage1_epoch_395.ckpt.index', 'tour/drawn/grid.png', 'generate_images/000_00.png',
+        'generate_images/pose/grid.png', 'generate_images/seeds-sweep-yaw/grid.png', 'faces/made.jsonl',
+        'generate_images_mine/000000.png', 'generate_video/tour.mp4', 'turn.webp', 'generate_video/walk.mp4',
+        'edit_images/grid.png', 'smiling/grid.png', 'face.png')
+HAS_ONNX = not IS_TF1 and all(importlib.util.find_spec(name) for name in ('tf2onnx', 'onnx', 'onnxruntime'))
+
+
+def _read(name):
+    with open(os.path.join(config.ROOT, name), encoding='utf-8') as file:
+        return file.read()
+
+
+def _section(name, title):
+    text = _read(name)
     assert title in text
     return text.split(title)[1].split('\n## ')[0]
 
@@ -56,7 +82,7 @@ def _run(command, folder):
 
 
 def test_the_whole_chain_runs(tmp_path):
-    commands = re.findall(r'^python .*', _section(CHAIN), re.MULTILINE)
+    commands = re.findall(r'^python .*', _section('training/README.md', CHAIN), re.MULTILINE)
     assert len(commands) == 12
     _project_copy(str(tmp_path))
     for name, changes in (('tiny.json', {}), ('slower.json', {'learning_rate': 0.0005})):
@@ -74,9 +100,67 @@ def test_the_whole_chain_runs(tmp_path):
     assert {'control', 'leakage', 'identity', 'hair'} <= {result['metric'] for result in results}
 
 
+def _commands(text):
+    """[words after `python `] of the commands in a text, without comments."""
+    return [line.split('  #')[0].strip() for line in re.findall(r'^(?:    )?(python .*)', text, re.MULTILINE)]
+
+
+def test_the_commands_of_the_readme_run(tmp_path):
+    text = _read('README.md')
+    for title in NEEDS_RELEASED_FILES:
+        text = text.replace(_section('README.md', title + '\n'), '')
+    left_out = '-m pip' if HAS_ONNX else '-m pip|onnx'
+    commands = [command for command in _commands(text) if not re.search(left_out, command)]
+    assert len(commands) >= 20
+    _project_copy(str(tmp_path))
+    (tmp_path / 'tiny.json').write_text(json.dumps(TINY))
+    for command in commands:
+        for usual, small in SMALL:
+            command = re.sub(usual, small, command)
+        _run(command, str(tmp_path))
+    snippet, = re.findall('```python\n(.*?)```', text, re.DOTALL)
+    (tmp_path / 'snippet.py').write_text(snippet)
+    _run('python snippet.py', str(tmp_path))
+    missing = [name for name in MADE + (('turning.png',) if HAS_ONNX else ()) if not (tmp_path / name).exists()]
+    assert not missing
+    assert Image.open(str(tmp_path / 'face.png')).size == (64, 64)
+
+
+def test_flags_of_commands_that_need_released_files_exist():
+    for title in NEEDS_RELEASED_FILES:
+        commands = _commands(_section('README.md', title + '\n'))
+        assert len(commands) >= 3
+        for command in commands:
+            words = command.split()
+            script = words[:2] + [word for word in words[2:3] if word == 'create_from_images']
+            told = _run(' '.join(script + ['--help']), config.ROOT)
+            assert not [word for word in words[2:] if word.startswith('--') and word not in told], command
+
+
+def test_the_readme_is_short():
+    assert len(_read('README.md').splitlines()) <= LONGEST
+
+
+def _anchors(text):
+    """Names that GitHub gives the headings of a text."""
+    return {re.sub(r'[^\w -]', '', heading.lower()).replace(' ', '-')
+            for heading in re.findall('^#+ (.*)', text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize('name', READMES)
+def test_links_lead_somewhere(name):
+    text, folder = _read(name), os.path.dirname(name)
+    for target in re.findall(r'\]\(([^)\s]+)\)', text):
+        if not re.match('https?:', target):
+            path, _, anchor = target.partition('#')
+            path = os.path.normpath(os.path.join(folder, path)) if path else name
+            assert os.path.exists(os.path.join(config.ROOT, path)), f'{name}: {target}'
+            assert not anchor or anchor in _anchors(_read(path)), f'{name}: {target}'
+
+
 def _rows():
-    found = re.findall(r'^\| `([\w/]+\.py)` \| (.*) \|$', _section(TABLE), re.MULTILINE)
-    assert len(found) >= 7
+    found = re.findall(r'^\| `([\w/]+\.py)` \| (.*) \|$', _section('ARCHITECTURE.md', TABLE), re.MULTILINE)
+    assert len(found) >= 11
     return found
 
 
