@@ -141,8 +141,9 @@ def test_parts_of_a_minibatch_step_as_the_whole(tf_session):
                 tf_session.run(step if i == runs - 1 else keep, {shown: part})
         return tf_session.run(list(D.trainables.values()))
     whole, parts = after(1), after(3)
-    for one, other, first in zip(parts, whole, start.values()):
-        assert np.abs(other - first).max() > 0.01
+    moved = [np.abs(other - first).max() > 0.01 for other, first in zip(whole, start.values())]
+    assert sum(moved) == len(moved) - 2             # all but FromRGB_lod1, which sees coarser pictures
+    for one, other in zip(parts, whole):
         assert_close(one, other, atol=2e-4)
 
 
