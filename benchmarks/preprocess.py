@@ -126,7 +126,7 @@ def synthetic_inputs(count):
 
 
 def differences(specs, photos, batch):
-    """(rms, largest) difference of bfloat16's coefficients from float32's, in units of each one's spread over photos."""
+    """(rms, largest) difference of bfloat16's coefficients from float32's, in units of their spread."""
     from perception.experts import Reconstructor
     found = {}
     for precision in PRECISIONS:
@@ -138,13 +138,22 @@ def differences(specs, photos, batch):
     return np.sqrt(np.square(off).mean()), np.abs(off).max()
 
 
+def network_specs(weights):
+    """What --weights names, for perception.experts."""
+    from perception import experts
+    from worlds.parts import World
+    if not weights:
+        return World('synthetic').expert_specs()
+    if weights.endswith('.json'):
+        return experts.load_specs(weights)
+    specs = experts.released_specs()
+    specs['recon'].weights = weights
+    return specs
+
+
 def report_precision(options):
     """Print how far bfloat16's coefficients are off."""
-    from preprocess_data import recon_specs
-    from worlds.parts import World
-    world = 'real' if options.weights else 'synthetic'
-    table = options.weights if options.weights and options.weights.endswith('.json') else None
-    specs = recon_specs(World(world, experts=table), options.weights)
+    specs = network_specs(options.weights)
     photos = network_inputs(options.image_path) if options.image_path else synthetic_inputs(64)
     rms, most = differences(specs, photos, options.batch)
     print(f'coefficients by bfloat16 against float32, {len(photos)} photos, {options.weights or "synthetic world"}, in '
