@@ -1,6 +1,7 @@
 """Photos a second of each step of preprocess_data.py and of the whole, beside what the reconstruction network allows.
 
-The photos are made here; give --image_path for others (with their .txt beside them). The network has random weights.
+The photos are made here; give --image_path for others (with their .txt beside them). Speed is R_Net's with random
+weights. With --precision bfloat16 coefficients are compared with float32's, of --weights, or of the synthetic world.
 """
 
 import argparse
@@ -15,8 +16,11 @@ import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from benchmarks import common  # noqa: E402
+from dnnlib.util import PRECISIONS  # noqa: E402
 from preprocess import alignment, landmarks, picture_files, pipeline, plan  # noqa: E402
+from renderer.camera import RECON_SIZE  # noqa: E402
 
+UNSEEN = 778            # seed of photos that no training set holds
 TEMPLATE = np.array([[-0.31, 0.29, 0.13], [0.31, 0.29, 0.13], [0.0, -0.05, 0.55], [-0.25, -0.38, 0.22],
                      [0.25, -0.38, 0.22]])
 
@@ -78,14 +82,14 @@ def time_pipeline(folder, reconstruct, batch, workers):
         return (len(jobs) - batch) / (time.perf_counter() - start[0]), (cpu_seconds() - cpu) / len(jobs) * 1e3
 
 
-def network(batch):
+def network(batch, precision):
     """The reconstruction network with random weights as a callable, and photos a second it does alone."""
     from dnnlib.tflib import tfutil
     from dnnlib.tflib.compat import tf
     from perception import networks_recon
     images = tf.placeholder(tf.uint8, [None, 224, 224, 3])
     coeff = networks_recon.R_Net(tf.cast(images, tf.float32)) * 0
-    session = tfutil.init_tf()
+    session = tfutil.init_tf(precision=precision)
     tfutil.init_uninitialized_vars()
     reconstruct = lambda x: session.run(coeff, {images: x})
     return reconstruct, network_rate(reconstruct, batch)
@@ -97,6 +101,65 @@ def network_rate(reconstruct, batch):
     return batch / median
 
 
+# ---- how far bfloat16 is off
+
+def network_inputs(folder):
+    """Aligned photos of a folder, [N, 224, 224, 3] BGR uint8."""
+    inputs = []
+    for name in picture_files.list_pictures(folder):
+        photo = picture_files.read_rgb(os.path.join(folder, name))
+        size = photo.shape[1::-1]
+        points = landmarks.read(os.path.join(folder, os.path.splitext(name)[0] + '.txt'), size)
+        inputs.append(alignment.recon_input(alignment.align(photo, alignment.fit(points, TEMPLATE, size))))
+    return np.stack(inputs)
+
+
+def synthetic_inputs(count):
+    """Photos of the synthetic world that its networks never saw, [N, 224, 224, 3] BGR uint8."""
+    from synthetic import prior
+    from synthetic.photos import Photographer
+    coeffs, scenes, _ = zip(*[prior.draw(UNSEEN, i, True) for i in range(count)])
+    photographer = Photographer(RECON_SIZE, 'free')
+    parts = [photographer.draw(np.stack(coeffs[i:i + 8]), scenes[i:i + 8])[0] for i in range(0, count, 8)]
+    photographer.close()
+    return np.concatenate(parts)[..., ::-1]
+
+
+def differences(specs, photos, batch):
+    """(rms, largest) difference of bfloat16's coefficients from float32's, in units of their spread."""
+    from perception.experts import Reconstructor
+    found = {}
+    for precision in PRECISIONS:
+        with Reconstructor(specs, batch, precision=precision) as reconstruct:
+            found[precision] = reconstruct(photos).astype(np.float64)
+    spread = found['float32'].std(axis=0)
+    moves = spread > 1e-6 * spread.max()
+    off = (found['bfloat16'] - found['float32'])[:, moves] / spread[moves]
+    return np.sqrt(np.square(off).mean()), np.abs(off).max()
+
+
+def network_specs(weights):
+    """What --weights names, for perception.experts."""
+    from perception import experts
+    from worlds.parts import World
+    if not weights:
+        return World('synthetic').expert_specs()
+    if weights.endswith('.json'):
+        return experts.load_specs(weights)
+    specs = experts.released_specs()
+    specs['recon'].weights = weights
+    return specs
+
+
+def report_precision(options):
+    """Print how far bfloat16's coefficients are off."""
+    specs = network_specs(options.weights)
+    photos = network_inputs(options.image_path) if options.image_path else synthetic_inputs(64)
+    rms, most = differences(specs, photos, options.batch)
+    print(f'coefficients by bfloat16 against float32, {len(photos)} photos, {options.weights or "synthetic world"}, in '
+          f'units of their spread: rms {rms:.4f}, largest {most:.3f}')
+
+
 def main():
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -105,6 +168,10 @@ def main():
     parser.add_argument('--batch', type=int, default=16, help='photos in a network run (default: %(default)s)')
     parser.add_argument('--workers', type=int, default=os.cpu_count(), help='processes (default: one per core)')
     parser.add_argument('--network', action='store_true', help='the network too (default: the photos only)')
+    parser.add_argument('--precision', choices=PRECISIONS, default='float32', help='of the network; '
+                        'bfloat16 implies --network and compares coefficients, too (default: %(default)s)')
+    parser.add_argument('--weights', metavar='PATH', help='to compare with: as of preprocess_data.py (default: the '
+                        "synthetic world's)")
     options = parser.parse_args()
     print(common.machine_line())
     with tempfile.TemporaryDirectory() as made:
@@ -115,8 +182,10 @@ def main():
         rate, cpu = time_pipeline(folder, lambda x: np.zeros([len(x), 257]), options.batch, options.workers)
         print(f'decode, align, crop, write: {rate:.0f} photos/s with {options.workers} workers; {cpu:.1f} ms of '
               'processor time a photo')
-        if options.network:
-            reconstruct, alone = network(options.batch)
+        if options.precision == 'bfloat16':
+            report_precision(options)
+        if options.network or options.precision == 'bfloat16':
+            reconstruct, alone = network(options.batch, options.precision)
             rate, _ = time_pipeline(folder, reconstruct, options.batch, options.workers)
             alone = (alone + network_rate(reconstruct, options.batch)) / 2      # before and after: machines wander
             print(f'network alone: {alone:.1f} photos/s; everything together: {rate:.1f} photos/s '

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dnnlib.util import UserError, shown, write_atomic
 
 _FILTERS = {'nearest': Image.NEAREST, 'bicubic': Image.BICUBIC}
+_USUAL = {'.png': 'PNG', '.jpg': 'JPEG'}
 PNG_LEVEL = 1               # zlib: a third of the time of the default level 6, files about a tenth larger
 
 
@@ -75,7 +76,8 @@ def encode_image(image: np.ndarray, extension: str = '.png', level: int = PNG_LE
 
     image: uint8 RGB [H, W, 3]; or whatever `to_uint8` takes, one image of it. level: zlib's, 0-9, for PNG.
     """
-    kind = Image.registered_extensions().get(extension.lower())
+    extension = extension.lower()
+    kind = _USUAL.get(extension) or Image.registered_extensions().get(extension)    # which imports all of Pillow
     if kind is None:
         raise UserError(f'unknown kind of picture {shown(extension)}; use .png or .jpg')
     options = {'compress_level': level} if kind == 'PNG' else {'quality': 95}

@@ -219,11 +219,12 @@ def _shrunk(x_nhwc, height, width):
 class Reconstructor(GraphRunner):
     """Coefficients of many photos outside training: a graph and a session of its own. Close it, or use it in `with`.
 
-    specs: as for Experts. batch: photos per run of the network. UserError when weights are missing or do not fit.
+    specs: as for Experts. batch: photos per run of the network. precision: see tfutil.check_precision. UserError when
+    weights are missing or do not fit.
     """
 
-    def __init__(self, specs=None, batch=16, threads=None):
-        super().__init__(threads)
+    def __init__(self, specs=None, batch=16, threads=None, precision='float32'):
+        super().__init__(threads, precision)
         self.batch = batch
         with self.building():
             experts = Experts(specs, names=('recon',))

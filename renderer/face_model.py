@@ -6,7 +6,6 @@ import os
 from typing import Dict
 
 import numpy as np
-import scipy.io
 
 import config
 from dnnlib.util import UserError, atomic_path
@@ -130,6 +129,8 @@ def _load_mat(path, keys):
         raise UserError(f'{path}: an HDF5 file, but a MATLAB file of version 5 was expected. If it is the Basel Face '
                         'Model 2017 or 2019: those have another mesh and other bases and cannot be used; get '
                         f'01_MorphableModel.mat of {_BASEL}')
+    # Here and below: few runs read or write models, many import this module.
+    import scipy.io
     try:
         raw = scipy.io.loadmat(path, variable_names=keys)
     except MemoryError:
@@ -201,6 +202,7 @@ def convert_face_model(folder=config.FACE_MODEL_DIR):
     model = {'exBase': _expression_basis(folder, front)}
     model.update(_basel_part(place('01_MorphableModel.mat'), trim[front]))
     model.update(_topology(folder, len(front)))
+    import scipy.io
     with atomic_path(place(MODEL_FILE)) as temporary:
         scipy.io.savemat(temporary, model)
 

@@ -1,6 +1,6 @@
 """One face as the generator sees it: named coefficients (paper section 3.1) that can be read, changed, mixed and saved.
 
-Needs NumPy and SciPy only, no TensorFlow.
+Needs NumPy and, for .mat, SciPy; no TensorFlow.
 """
 
 import io
@@ -8,23 +8,11 @@ import os
 from typing import Any, Callable, Dict, Optional
 
 import numpy as np
-import scipy.io
 
 from dnnlib.util import UserError, write_atomic
 from renderer import coefficient_files, factors
 from sampling import controls
-
-PARTS = dict([(factor.word, factor.coeffs) for factor in factors.FACTORS], noise=slice(factors.NUM_COEFFS, None))
-_ALIASES = {factor.name: factor.word for factor in factors.FACTORS}
-FILE_KINDS = ('npz', 'mat')
-
-
-def part_name(name: str) -> str:
-    """'expression' for 'expression' or 'exp', and so on for identity, lighting, pose and noise. UserError otherwise."""
-    word = _ALIASES.get(name, name)
-    if word not in PARTS:
-        raise UserError(f'unknown part of a face {name!r}: expected one of {", ".join(PARTS)}')
-    return word
+from sampling.part_names import FILE_KINDS, PARTS, part_name
 
 
 def _part(name, doc):
@@ -142,6 +130,8 @@ class Face:
         if kind == 'npz':
             np.savez(file, **self.arrays())
         else:
+            # Here, for most runs do without.
+            import scipy.io
             scipy.io.savemat(file, {name: array[np.newaxis] for name, array in self.arrays().items()})
         return file.getvalue()
 

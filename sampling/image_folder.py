@@ -16,7 +16,7 @@ from dnnlib import pictures, places
 from dnnlib.hashes import digest
 from dnnlib.json_files import read_json
 from dnnlib.util import UserError, listed, shown
-from sampling.faces import FILE_KINDS
+from sampling.part_names import FILE_KINDS
 
 SETTINGS = 'settings.json'
 GRID = 'grid.png'

@@ -1,4 +1,7 @@
-"""Options that the scripts which draw faces share; checked before TensorFlow is loaded, one line for each mistake."""
+"""Options that the scripts which draw faces share; checked before TensorFlow is loaded, one line for each mistake.
+
+Nor is NumPy, by --help: it would take three times as long.
+"""
 
 import argparse
 import os
@@ -10,14 +13,12 @@ from dnnlib import places
 from dnnlib.options import Parser, real, whole  # noqa: F401  (Parser: the scripts take it from here)
 from dnnlib.util import PRECISION_HELP, PRECISIONS, UserError
 from renderer.factors import FACTOR_CHOICES
-from sampling import controls
-from sampling.faces import FILE_KINDS, PARTS, part_name
+from sampling.part_names import FILE_KINDS, FILE_PARTS, part_name
 
 RATE = 0.7                  # of truncation: 1 leaves w alone, 0 gives everybody the average identity
 STEPS = 400                 # of the search that inverts a batch of photos
 W_ID = 0.5                  # of the identity term in it; pixels weigh 1 at each size
 FACTORS_HELP = ', '.join(f'{i} {word}' for i, (word, _) in enumerate(FACTOR_CHOICES)) + '; number or word'
-FILE_PARTS = [part for part in PARTS if part != 'noise']
 _NAMES_HELP = '''pitch, yaw, roll: radians, or degrees such as 25deg;
 light_left, light_top, light_front, brightness, warmth: 1 is as much as the mean light;
 expression[3], shape[0], texture[5] ...: one coefficient by number;
@@ -96,25 +97,38 @@ class _Together(argparse.Action):
 def add_control_options(parser: Parser, moving: bool = False) -> None:
     """--set and --sweep: chosen values. moving: a sweep is a range to move through, and there may be several."""
     group = parser.add_argument_group('chosen values', _NAMES_HELP)
-    group.add_argument('--set', type=_one_line_type(controls.parse_settings), default={}, metavar='NAME=VALUE,...',
+    group.add_argument('--set', type=_settings, default={}, metavar='NAME=VALUE,...',
                        dest='chosen', action=_Together,
                        help='these values in every picture, e.g. yaw=0.4,smile=1 (default: none)')
     if moving:
-        group.add_argument('--sweep', type=_one_line_type(controls.parse_range), metavar='NAME=FROM:TO', dest='sweeps',
+        group.add_argument('--sweep', type=_range, metavar='NAME=FROM:TO', dest='sweeps',
                            action='append', default=[], help='move through these values, e.g. yaw=-0.6:0.6; several: '
                            'one after the other, and between them back to each person\'s own (default: none)')
         return
-    group.add_argument('--sweep', type=_one_line_type(controls.parse_sweep), metavar='NAME=FROM:TO:COUNT',
+    group.add_argument('--sweep', type=_sweep, metavar='NAME=FROM:TO:COUNT',
                        help='a column for each value, e.g. yaw=-0.6:0.6:9 (default: none)')
 
 
-def _one_line_type(parse):
-    def convert(text):
-        try:
-            return parse(text)
-        except UserError as error:
-            raise argparse.ArgumentTypeError(str(error))
-    return convert
+def _settings(text):
+    from sampling import controls  # here: it needs NumPy
+    return _in_one_line(controls.parse_settings, text)
+
+
+def _sweep(text):
+    from sampling import controls
+    return _in_one_line(controls.parse_sweep, text)
+
+
+def _range(text):
+    from sampling import controls
+    return _in_one_line(controls.parse_range, text)
+
+
+def _in_one_line(parse, text):
+    try:
+        return parse(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error))
 
 
 def chosen_values(args: argparse.Namespace, faces: Any) -> Tuple[List[Any], List[Any]]:

@@ -8,7 +8,6 @@ import functools
 import os
 
 import numpy as np
-import scipy.io
 
 from dnnlib.util import UserError, atomic_path, run_main
 from renderer import camera
@@ -87,6 +86,8 @@ def save(folder):
     label.write(folder, WORLD)
     for name, content in ((MODEL_FILE, arrays()), (TEMPLATE_FILE, {'lm': template()})):
         with atomic_path(os.path.join(folder, name)) as temporary:
+            # Here, for only making the model needs it.
+            import scipy.io
             scipy.io.savemat(temporary, content, do_compression=True)
 
 

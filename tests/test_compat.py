@@ -1,8 +1,11 @@
-"""The import of TensorFlow: which GPUs there are is asked once."""
+"""The import of TensorFlow: no more than is needed, and which GPUs there are is asked once."""
 
 import os
+import subprocess
+import sys
 from unittest import mock
 
+import config
 from dnnlib.tflib import compat
 
 
@@ -19,3 +22,13 @@ def test_gpus_are_asked_for_once_and_stderr_stays_in_place(monkeypatch):
 def test_the_list_is_the_callers_own():
     compat.gpu_names().append('another')
     assert 'another' not in compat.gpu_names()
+
+
+def test_keras_is_imported_only_when_asked_for():
+    code = ('import os, sys; from dnnlib.tflib.compat import IS_TF1, tf; loaded = "keras.layers" in sys.modules; '
+            'print(loaded or "pandas" in sys.modules and not IS_TF1, "TF_USE_LEGACY_KERAS" in os.environ, '
+            'tf.keras.layers.Dense.__name__)')
+    environment = {name: value for name, value in os.environ.items() if name != 'TF_USE_LEGACY_KERAS'}
+    found = subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE, check=True, cwd=config.ROOT,
+                           env=environment)
+    assert found.stdout.split() == [b'False', b'False', b'Dense']

@@ -214,3 +214,33 @@ def test_kernel_gradients_of_cheap_forms(tf_session, data_format):
         gradients = [tf.gradients(tf.reduce_sum(tf.tanh(f(x, kernel))), [kernel, x]) for f in (cheap, plain)]
         for one, other in zip(*tf_session.run(gradients)):
             assert relative_l2(one, other) < 1e-4
+
+
+def test_gradients_of_phases_are_those_of_slices(tf_session, monkeypatch):
+    """Kernels taken by tf.unstack get the same gradients as kernels taken by slices, first and second ones."""
+    x, kernel = tf.constant(_array(2, 40, 4, 4)), tf.constant(_array(3, 3, 40, 4) / np.float32(19))
+
+    def gradients():
+        with layers.use_data_format('NHWC'):
+            y = tf.reduce_sum(tf.tanh(layers.upscale_conv2d(layers.from_nchw(x), kernel)))
+        first = tf.gradients(y, [kernel, x])
+        return first + tf.gradients(tf.reduce_sum(tf.square(first[1])), [kernel])
+    asked = []
+    unstacked = gradients()
+    monkeypatch.setattr(layers.tf, 'unstack', lambda value: asked.append(value) or [value[i] for i in range(4)])
+    sliced = gradients()
+    assert len(asked) == 1
+    for one, other in zip(*tf_session.run([unstacked, sliced])):
+        assert relative_l2(one, other) < 1e-6
+
+
+@pytest.mark.parametrize('batch', [1, 2])
+def test_gradients_of_noise_and_bias(tf_session, data_format, batch):
+    """One product of matrices for both has the gradients of a sum written out."""
+    x, noise, weight, bias = [tf.constant(_array(*shape)) for shape in
+                              ((2, 3, 4, 5), (batch, 1, 4, 5), (3,), (3,))]
+    cheap = layers.to_nchw(layers.add_noise_and_bias(layers.from_nchw(x), noise, weight, bias))
+    plain = x + noise * weight[:, np.newaxis, np.newaxis] + bias[:, np.newaxis, np.newaxis]
+    found = [tf.gradients(tf.reduce_sum(tf.tanh(y)), [x, noise, weight, bias]) for y in (cheap, plain)]
+    for one, other in zip(*tf_session.run(found)):
+        assert relative_l2(one, other) < 1e-5

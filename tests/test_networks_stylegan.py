@@ -195,6 +195,23 @@ def test_average_moves_once_per_minibatch(tf_session):
     assert_close(G.get_var('dlatent_avg'), expected.astype(np.float32), atol=1e-6)
 
 
+def test_one_evaluation_of_two_batches_has_the_gradients_of_two(tf_session):
+    """Stage 2 makes the minibatch and the pairs in one go; here without noise, which would be other noise."""
+    G = Network('G', 'G_style', latent_size=5, dlatent_size=16, mapping_fmaps=16, mapping_layers=2, fmap_base=64,
+                fmap_max=8, resolution=8, use_noise=False, structure='fixed')
+    random = np.random.RandomState(0)
+    tfutil.set_vars({x: random.standard_normal(x.shape.as_list()) for x in G.trainables.values()})
+    latents = [random.standard_normal([rows, 5]).astype(np.float32) for rows in (3, 4)]
+    weights = [random.standard_normal([rows, 3, 8, 8]).astype(np.float32) for rows in (3, 4)]
+    together = tf.split(G.get_output_for(np.concatenate(latents), None, dlatent_avg_rows=3), [3, 4])
+    apart = [G.get_output_for(x, None) for x in latents]
+    found = [tf.gradients(tf.add_n([tf.reduce_sum(tf.tanh(y) * w) for y, w in zip(pictures, weights)]),
+                          list(G.trainables.values())) for pictures in (together, apart)]
+    used = [[g for g in gradients if g is not None] for gradients in found]     # not the coarser pictures' layers
+    one, other = [np.concatenate([np.ravel(x) for x in gradients]) for gradients in tf_session.run(used)]
+    assert relative_l2(one, other) < 1e-5
+
+
 def test_evaluation_copies_lod_into_synthesis(tf_session):
     G = Network('G', 'G_style', **SMALL_G)
     G.set_var('lod', 1.25)

@@ -7,6 +7,7 @@ import pytest
 
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
+from dnnlib.tflib.network import Network
 from dnnlib.tflib.optimizer import Optimizer, mean_of_towers
 from tests.common import assert_close
 
@@ -113,6 +114,37 @@ def test_gradients_of_several_runs_make_one_step(two_cpus):
             assert_close(variables['a'], np.float32(x['a']), rtol=1e-5)
             assert_close(variables['b'], np.float32(x['b']), rtol=1e-5)
     assert two_cpus.run(towers.optimizer.overflow_count) == 1
+
+
+def test_parts_of_a_minibatch_step_as_the_whole(tf_session):
+    """Three runs with a third of the pictures each change a discriminator as one run with all of them does."""
+    random = np.random.RandomState(0)
+    pictures = random.standard_normal([6, 3, 8, 8]).astype(np.float32)
+    shown = tf.placeholder(tf.float32, [None, 3, 8, 8])
+    D = Network('D', 'training.networks_stylegan.D_basic', fmap_base=64, fmap_max=8, resolution=8, structure='fixed',
+                mbstd_group_size=1)
+    start = {variable: random.standard_normal(variable.shape.as_list()) for variable in D.trainables.values()}
+
+    def after(runs):
+        """Weights after two steps of `runs` runs each."""
+        optimizer = Optimizer(f'In{runs}', 0.01, beta1=0.5)
+        scores = D.get_output_for(shown, None)
+        penalty = tf.square(tf.gradients(tf.reduce_sum(scores), shown)[0])
+        loss = tf.reduce_mean(tf.nn.softplus(scores)) + tf.reduce_mean(tf.reduce_sum(penalty, axis=[1, 2, 3]))
+        optimizer.register(loss, D.trainables)
+        keep = optimizer.accumulate(runs) if runs > 1 else None
+        step = optimizer.apply()
+        tf_session.run(tf.global_variables_initializer())
+        tfutil.set_vars(start)
+        for _ in range(2):
+            for i, part in enumerate(np.split(pictures, runs)):
+                tf_session.run(step if i == runs - 1 else keep, {shown: part})
+        return tf_session.run(list(D.trainables.values()))
+    whole, parts = after(1), after(3)
+    moved = [np.abs(other - first).max() > 0.01 for other, first in zip(whole, start.values())]
+    assert sum(moved) == len(moved) - 2             # all but FromRGB_lod1, which sees coarser pictures
+    for one, other in zip(parts, whole):
+        assert_close(one, other, atol=2e-4)
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])

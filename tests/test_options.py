@@ -1,12 +1,15 @@
-"""Number types for argparse: what they take, and one line for what they do not."""
+"""Number types for argparse: what they take, and one line for what they do not; --help is there at once."""
 
 import argparse
 import math
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import config
 from dnnlib.options import SEED, real, whole
 
 
@@ -42,3 +45,11 @@ def test_never_anything_else(text, limits):
     except argparse.ArgumentTypeError:
         return
     assert low <= value <= high and value != math.inf
+
+
+def test_help_needs_no_numpy():
+    code = ('import runpy, sys; sys.argv = ["generate_images.py", "--help"]\n'
+            'try:\n    runpy.run_path("generate_images.py", run_name="__main__")\n'
+            'except SystemExit:\n    print([name for name in ("numpy", "scipy", "tensorflow") if name in sys.modules])')
+    shown = subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE, check=True, cwd=config.ROOT)
+    assert b'--precision' in shown.stdout and shown.stdout.splitlines()[-1] == b'[]'

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks import preprocess
 from dnnlib.tflib import checkpoints, images, tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
@@ -186,6 +187,16 @@ def test_reconstructor_of_a_small_world(tf_session, small_world):
     expected = experts.reconstruct(images.nhwc_to_nchw(rgb))
     experts.restore()
     assert_close(coeff, tf_session.run(expected), atol=1e-3)
+
+
+def test_reconstructor_in_bfloat16_is_near_float32(small_world):
+    try:
+        tfutil.check_precision('bfloat16')
+    except UserError as error:
+        pytest.skip(str(error))
+    photos = np.random.RandomState(0).randint(0, 256, [6, 224, 224, 3]).astype(np.uint8)
+    rms, largest = preprocess.differences(perception.load_specs(small_world), photos, batch=3)
+    assert 0 < rms < 0.2 and rms < largest < 1
 
 
 def test_reconstructor_gives_the_recorded_coefficients(tmp_path):

@@ -248,6 +248,9 @@ def test_networks_and_templates_are_told_apart(tmp_path):
     assert settings(b'two')['reconstruction network'] != first['reconstruction network']
     assert settings(b'one', size=64)['reconstruction network'] != first['reconstruction network']
     assert settings(b'one', TEMPLATE + 0.01)['face model'] != first['face model']
+    spec = EasyDict(network='small_recon', weights=str(tmp_path / 'w'))
+    other = preprocess_data.settings_of(TEMPLATE, {'recon': spec}, 'bfloat16')
+    assert set(other) - set(first) == {'precision'}             # so results of float32 are made again
 
 
 def test_a_result_that_no_longer_fits_is_named(tmp_path):
@@ -468,6 +471,18 @@ def test_command_end_to_end(tmp_path, small_world):
     assert again.returncode == 0 and '0 photos done, 3 were done before' in again.stdout
     mixed = _run(*(options + ['--world', 'real']), cwd=str(tmp_path))
     assert mixed.returncode == 1 and 'cannot be mixed' in mixed.stderr
+
+
+def test_a_precision_is_used_or_refused_before_anything_is_written(tmp_path, small_world):
+    _good_photos(tmp_path / 'in', ['a.png'])
+    done = _run('--image_path', 'in', '--save_path', 'out', '--precision', 'bfloat16', *small_world, cwd=str(tmp_path))
+    try:
+        tfutil.check_precision('bfloat16')
+    except UserError as error:
+        assert done.returncode == 1 and str(error) in done.stderr and not (tmp_path / 'out').exists()
+    else:
+        assert done.returncode == 0 and '1 photos done' in done.stdout, done.stderr
+        assert '"precision":"bfloat16"' in (tmp_path / 'out' / 'made.jsonl').read_text()
 
 
 def test_command_names_what_is_missing(tmp_path, small_world):
