@@ -24,7 +24,6 @@ from dnnlib.util import UserError, atomic_path, run_main
 from training import checkpoints
 
 OPTIONS = 'submit_config.json'
-PLACES = ('vae_weights', 'experts', 'face_model', 'data_dir')      # options that name places on another machine
 FACTS = 'facts'
 BETA2 = 0.99                    # of the optimizer, see dnnlib.tflib.optimizer.Optimizer
 
@@ -37,7 +36,8 @@ def pack(run_dir, path):
     if saved is None:
         raise UserError(f'{run_dir}: no checkpoint there; expected the directory of a training run')
     options = read_json(os.path.join(run_dir, OPTIONS))
-    options.update({place: None for place in PLACES if place in options})
+    # Without the places on this machine.
+    options.update(data_dir=options['config']['data_dir'], world_parts={}, result_dir=None)
     kept = {name: _smaller(array) for name, array in saved.arrays.items() if _is_kept(name)}
     arrays = [(name, list(array.shape), str(array.dtype)) for name, array in saved.arrays.items()]
     facts = json.dumps(dict(options=options, facts=saved.facts, arrays=arrays))
@@ -66,7 +66,8 @@ def unpack(path, run_dir):
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f'{path}: not what `pack` wrote ({error})')
     arrays = {name: _larger(kept, name, shape, dtype) for name, shape, dtype in facts['arrays']}
-    write_json(os.path.join(run_dir, OPTIONS), facts['options'])
+    result_dir = os.path.dirname(os.path.abspath(run_dir))
+    write_json(os.path.join(run_dir, OPTIONS), dict(facts['options'], result_dir=result_dir))
     return checkpoints.Checkpoints(run_dir).save(facts['facts']['nimg'], arrays, facts['facts'])
 
 

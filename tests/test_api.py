@@ -40,11 +40,19 @@ def test_example_in_the_docstring_runs_anywhere(tmp_path, monkeypatch):
     assert names['face'].yaw == pytest.approx(0.4)
 
 
-def test_the_readme_shows_the_same_example():
+def test_the_readmes_show_the_same_example(tmp_path, monkeypatch):
+    """The folder's README the very example, the project's a shorter one that runs."""
     from sampling import generator
     lines = [line.strip() for line in generator.__doc__.splitlines() if line.startswith('    ')]
+    with open(os.path.join(config.ROOT, 'sampling', 'README.md'), encoding='utf-8') as file:
+        assert '\n'.join(lines) in file.read()
     with open(os.path.join(config.ROOT, 'README.md'), encoding='utf-8') as file:
-        assert '```python\n' + '\n'.join(lines) + '\n```' in file.read()
+        example = file.read().split('```python\n')[1].split('```')[0]
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(example, names)
+    names['faces'].close()
+    assert np.asarray(Image.open('face.png')).std() > 5 and names['face'].yaw == pytest.approx(0.4)
 
 
 def test_parts_are_views_in_the_order_of_the_generator():
