@@ -1,6 +1,7 @@
 """All benchmarks as one table: this run's numbers beside the last recorded ones of the same kind of machine.
 
-`python benchmarks/all.py --save` records them. A number that fell by more than 15% is marked.
+`python benchmarks/all.py --save` records them; a number that fell by more than 15% is marked; a benchmark that fails
+does not keep the others from running.
 """
 
 import argparse
@@ -18,6 +19,20 @@ from dnnlib.util import UserError, run_main  # noqa: E402
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 RECORDED = os.path.join(FOLDER, 'recorded.json')        # {machine kind: {name: [value, unit]}}
+OPTIONS = {'preprocess': ['--network']}                 # of a benchmark, where its defaults leave something out
+QUICK = {                                               # whether all still run; the numbers mean nothing
+    'dataset_tool': ['--count', '40', '--resolution', '32', '--workers', '1'],
+    'editing': ['--photos', '1', '--steps', '8', '--resolution', '16'],
+    'face': ['--repeats', '1'],
+    'networks': ['--part', 'sampling', '--resolution', '16', '--repeats', '1'],
+    'perception': ['small_recon', '--repeats', '1'],
+    'photos': ['--count', '1', '--size', '64'],
+    'preprocess': ['--count', '24', '--workers', '1', '--batch', '4'],
+    'rasterize': ['--repeats', '1', '--skip-ref'],
+    'sampling': ['--resolution', '16', '--images', '2', '--batch', '1'],
+    'train': ['--resolutions', '8', '--repeats', '1'],
+    'vae': ['--repeats', '1'],
+}
 FELL = 0.85                                             # of the recorded speed: below, it is marked
 
 
@@ -29,18 +44,16 @@ def names():
 
 
 def run(name, options):
-    """Run one benchmark, its tables on the terminal -> {name of a number: [value, unit]}."""
+    """Run one benchmark, its tables on the terminal -> ({name of a number: [value, unit]}, exit code)."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, 'record')
         command = [sys.executable, os.path.join(FOLDER, name + '.py')] + options
         print(f'\n== {name}', flush=True)
         code = subprocess.call(command, env=dict(os.environ, **{common.RECORDING: path}))
-        if code:
-            raise UserError(f'benchmarks/{name}.py ended with exit code {code}; see above')
         if not os.path.exists(path):
-            return {}
+            return {}, code
         with open(path, encoding='utf-8') as file:
-            return {key: [value, unit] for key, value, unit in map(json.loads, file)}
+            return {key: [value, unit] for key, value, unit in map(json.loads, file)}, code
 
 
 def speed_ratio(now, before):
@@ -67,17 +80,26 @@ def main():
     parser.add_argument('--only', nargs='+', choices=names(), default=names(), metavar='NAME',
                         help=f'some of {", ".join(names())} (default: all)')
     parser.add_argument('--save', action='store_true', help='record the numbers of this kind of machine (default: off)')
+    parser.add_argument('--quick', action='store_true', help='everything small, to see that it runs; nothing is '
+                        'compared (default: off)')
     args = parser.parse_args()
+    if args.quick and args.save:
+        raise UserError('--quick and --save do not go together: numbers of small runs are not to be recorded')
     from dnnlib.tflib.compat import VERSION
     kind = common.machine_kind('.'.join(map(str, VERSION)))
     known = read_json(RECORDED, 'the recorded numbers') if os.path.exists(RECORDED) else {}
-    found = {}
+    found, failed = {}, []
     for name in args.only:
-        found.update(run(name, []))
-    print(f'\n{kind}; {common.machine_line()}\n{common.table(comparison(found, known.get(kind, {})))}')
+        numbers, code = run(name, QUICK[name] if args.quick else OPTIONS.get(name, []))
+        found.update(numbers)
+        failed += [f'benchmarks/{name}.py (exit code {code})'] if code else []
+    rows = comparison(found, {} if args.quick else known.get(kind, {}))
+    print(f'\n{kind}; {common.machine_line()}\n{common.table(rows)}')
     if args.save:
         known.setdefault(kind, {}).update(found)
         write_json(RECORDED, known)
+    if failed:
+        raise UserError(f'{", ".join(failed)} failed; see above')
 
 
 if __name__ == '__main__':

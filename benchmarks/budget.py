@@ -10,6 +10,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import numpy as np  # noqa: E402
 
+from benchmarks.common import measure  # noqa: E402
+
 NUM_INPUTS = 286
 # Work of a pass over a network, in forward passes: the gradient of the inputs costs one more, that of the weights one.
 # R1 differentiates the gradient of the pictures: forward, that gradient, the score's gradients of inputs and weights,
@@ -62,3 +64,39 @@ def step_operations(config, active, minibatch, pairs=0):
     fakes = minibatch + pairs
     return {'D step': fakes * (FORWARD * G + TRAINED * D) + minibatch * PENALISED * D,
             'G step': fakes * (TRAINED * G + SCORED * D)}
+
+
+def machine_rate(repeats=5):
+    """Operations a second of TensorFlow's own (products, convolutions), float32 in memory, in the default session.
+
+    Four run side by side, so that all cores are busy whatever share of them one operation may take.
+    """
+    from dnnlib.tflib import layers, tfutil
+    from dnnlib.tflib.compat import tf
+    random = np.random.RandomState(0)
+    array = lambda *shape: random.standard_normal(shape).astype(np.float32)
+    rates = []
+    for shape, kernel, apply, operations in (
+            ((1024, 1024), (1024, 1024), tf.matmul, 2.0 * 1024 ** 3),
+            ((4, 32, 32, 128), (3, 3, 128, 128), lambda x, k: layers.conv2d(layers.from_nhwc(x), k),
+             4 * convolution(128, 128, 9, 32))):
+        inputs, weights = tf.placeholder(tf.float32, shape), tf.placeholder(tf.float32, kernel)
+        # Values: what only a tf.group waits for, TensorFlow leaves out.
+        run = [tf.reduce_sum(apply(inputs + i, weights)) for i in range(4)]
+        feed = {inputs: array(*shape), weights: array(*kernel)}
+        _, least, _ = measure(lambda run=run, feed=feed: tfutil.run(run, feed), repeats, warmup=2)
+        rates.append(4 * operations / least)
+    return tuple(rates)
+
+
+def shares(operations, rate, milliseconds):
+    """{row: number} of a table: each step's operations, the time they take at the machine's rate, its share.
+
+    operations: {step: of an image}. rate: operations a second. milliseconds: {step: measured, of an image}.
+    """
+    rows = {}
+    for step, count in operations.items():
+        rows[f'{step}, GFLOP by hand'] = count / 1e9
+        rows[f'{step}, ms at the machine\'s rate'] = ideal = 1e3 * count / rate
+        rows[f'{step}, share of the rate'] = ideal / milliseconds[step]
+    return rows

@@ -95,6 +95,12 @@ def record(name: str, value: float, unit: str) -> None:
             file.write(json.dumps([name, float(value), unit]) + '\n')
 
 
+def record_timings(prefix: str, timings: Dict[str, Timing], per: float = 1.0) -> None:
+    """`record` medians of `measure_interleaved` in ms, as '<prefix> <name>'. per: parts that one call consists of."""
+    for name, (median, _, _) in timings.items():
+        record(f'{prefix} {name}', 1e3 * median / per, 'ms')
+
+
 def machine_kind(tensorflow_version: str) -> str:
     """Which recorded numbers this machine's compare with: cores, vector units, TensorFlow."""
     try:

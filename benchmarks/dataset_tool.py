@@ -36,6 +36,7 @@ def time_steps(folder, rounds):
         'records with checksums': lambda: [tfrecords.frame_images(level[None]) for level in levels],
         'checksum of the finest': lambda: tfrecords.crc32c(record),
     }, rounds)
+    common.record_timings('dataset', times)
     return [[name, common.milliseconds(timing)] for name, timing in times.items()]
 
 
@@ -89,7 +90,11 @@ def main():
         rate, cpu, before = time_writing(folder, target, options.workers)
         print(f'create_from_images: {rate:.0f} images/s with {options.workers} workers after {before:.1f} s to start '
               f'them; {cpu:.1f} ms of processor time an image')
-        print(f'training input: {time_reading(target):.0f} images/s')
+        reading = time_reading(target)
+        print(f'training input: {reading:.0f} images/s')
+    common.record('dataset, write', rate, 'images/s')
+    common.record('dataset, write, processor', cpu, 'ms')
+    common.record('dataset, read', reading, 'images/s')
 
 
 if __name__ == '__main__':

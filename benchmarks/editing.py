@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np  # noqa: E402
 
 import config  # noqa: E402
-from benchmarks.common import machine_line, measure, milliseconds, table  # noqa: E402
+from benchmarks.common import machine_line, measure, milliseconds, record, table  # noqa: E402
 from dnnlib.util import run_main  # noqa: E402
 from renderer import factors  # noqa: E402
 
@@ -101,8 +101,10 @@ def main():
     print(table([['', 'edited', 'photo left as it is']]
                 + [[word, f'{edited:.1f}', f'{left:.1f}'] for word, (edited, left) in results.items()]))
     print(f'\nsearch: {seconds:.1f} s a photo')
-    print(f'search at {args.resolution} x {args.resolution}, batch 4: '
-          f'{milliseconds(_step_time(args.resolution, 4))} a step and photo')
+    step = _step_time(args.resolution, 4)
+    print(f'search at {args.resolution} x {args.resolution}, batch 4: {milliseconds(step)} a step and photo')
+    record(f'editing, {SIZE}x{SIZE}, search of {args.steps} steps', seconds, 's')
+    record(f'editing, {args.resolution}x{args.resolution}, step', 1e3 * step[0], 'ms')
 
 
 if __name__ == '__main__':

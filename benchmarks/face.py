@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import numpy as np  # noqa: E402
 
-from benchmarks.common import machine_line, memory_bandwidth, table  # noqa: E402
+from benchmarks.common import machine_line, memory_bandwidth, record, table  # noqa: E402
 from dnnlib.util import run_main  # noqa: E402
 
 GRID = 189, 189         # vertices, about the 35709 of the real model
@@ -145,6 +145,9 @@ def main():
           f'bases are {1e3 * gigabytes:.0f} MB to read, once forward, once more for the gradient: at the speed of a '
           f'copy {1e3 * gigabytes / memory_bandwidth():.1f} ms each')
     times = _measure(cases, args.repeats)
+    for (name, impl), spent in times.items():
+        if impl == 'cpp':
+            record(f'face, {name}', 1e3 * np.median(spent[:, 0]), 'ms')
     names = list(dict.fromkeys(name for name, _ in times))
     heading = ('case', 'cpp: wall ms, processor ms', 'ref: wall ms, processor ms')
     print(table([heading] + [(name, _cell(times[name, 'cpp']), _cell(times[name, 'ref'])) for name in names]))

@@ -46,6 +46,7 @@ def sampling(args, session):
     for batch in (1, 4, 8):
         run = _sampler(G, session, batch)
         (median, least, most), cpu = _measure_with_cpu(run, args.repeats)
+        common.record(f'G, {args.resolution}x{args.resolution}, batch {batch}', batch / median, 'images/s')
         rows.append([batch, f'{median:.3f} ({least:.3f}-{most:.3f})', f'{batch / median:.2f}', f'{batch / least:.2f}',
                      f'{cpu / batch * 1e3:.0f}'])
     print(f'\nSampling, {args.resolution}x{args.resolution}, default sizes\n{common.table(rows)}')
@@ -68,6 +69,7 @@ def training(args, session):
     for resolution in (64, 128):
         for name, run in _training_steps(session, resolution, 16).items():
             median, least, most = common.measure(run, args.repeats)
+            common.record(f'gradients of small {name}, {resolution}x{resolution}', 16 / median, 'images/s')
             rows.append([resolution, name, f'{median:.3f} ({least:.3f}-{most:.3f})', f'{16 / median:.1f}',
                          f'{16 / least:.1f}'])
     print(f'\nTraining, fmap_base 1024, fmap_max 64, batch 16\n{common.table(rows)}')

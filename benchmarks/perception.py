@@ -41,10 +41,10 @@ def _experts(case):
     expert, specs = case.split('_')[-1], experts.released_specs()
     if case.startswith('small_'):
         specs[expert] = EasyDict(network=case, weights='', **SMALL)
-    experts = experts.Experts(specs, names=())           # no names: no weights are asked for
+    built = experts.Experts(specs, names=())             # no names: no weights are asked for
     kind = experts.KINDS[specs[expert].network]
-    experts.kinds[expert] = kind._replace(size=kind.size or SMALL['size'])
-    return expert, experts
+    built.kinds[expert] = kind._replace(size=kind.size or SMALL['size'])
+    return expert, built
 
 
 def _output(expert, experts, fakes):
@@ -84,7 +84,7 @@ def _measure(case, batch, size, repeats):
 def main():
     """Measure and print one table."""
     options = _options()
-    from benchmarks.common import machine_line, milliseconds, table
+    from benchmarks.common import machine_line, milliseconds, record, table
     from dnnlib.tflib.compat import VERSION
     print(f'TensorFlow {VERSION[0]}.{VERSION[1]}; {machine_line()}', flush=True)
     rows = [('network', 'batch', 'GFLOP forward', 'forward, a picture', 'forward and gradient, a picture')]
@@ -92,6 +92,8 @@ def main():
         small = case.startswith('small_')
         batch = options.small_batch if small else options.batch
         gflop, *times = _measure(case, batch, SMALL['size'] if small else options.size, options.repeats)
+        for what, timing in zip(('forward', 'forward and gradient'), times):
+            record(f'{case}, {what}', 1e3 * timing[0], 'ms')
         rows.append([case, batch, f'{gflop:.3g}'] + [milliseconds(t) for t in times])
     print(table(rows))
 

@@ -59,6 +59,7 @@ def time_steps(folder, rounds):
             'crop': lambda: alignment.crop_face(aligned, (0, 0, 0)),
             'write': lambda: pipeline.write_results(out, 'x', aligned[:256, :256], np.zeros(257), known=ours),
         }, rounds)
+    common.record_timings('preprocess', times)
     return [[name, common.milliseconds(timing)] for name, timing in times.items()]
 
 
@@ -182,11 +183,14 @@ def main():
         rate, cpu = time_pipeline(folder, lambda x: np.zeros([len(x), 257]), options.batch, options.workers)
         print(f'decode, align, crop, write: {rate:.0f} photos/s with {options.workers} workers; {cpu:.1f} ms of '
               'processor time a photo')
+        common.record('preprocess, without network', rate, 'photos/s')
+        common.record('preprocess, without network, processor', cpu, 'ms')
         if options.precision == 'bfloat16':
             report_precision(options)
         if options.network or options.precision == 'bfloat16':
             reconstruct, alone = network(options.batch, options.precision)
             rate, _ = time_pipeline(folder, reconstruct, options.batch, options.workers)
+            common.record(f'preprocess, with network, {options.precision}', rate, 'photos/s')
             alone = (alone + network_rate(reconstruct, options.batch)) / 2      # before and after: machines wander
             print(f'network alone: {alone:.1f} photos/s; everything together: {rate:.1f} photos/s '
                   f'({100 * rate / alone:.0f}%)')

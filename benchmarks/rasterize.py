@@ -11,7 +11,14 @@ import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from benchmarks.common import machine_line, measure, measure_interleaved, milliseconds, table  # noqa: E402
+from benchmarks.common import (  # noqa: E402
+    machine_line,
+    measure,
+    measure_interleaved,
+    milliseconds,
+    record_timings,
+    table,
+)
 from dnnlib.util import run_main  # noqa: E402
 
 CASES = ((64, 8), (256, 4))     # resolution, batch: as in training with 4 GPUs
@@ -76,6 +83,7 @@ def main():
     rows = [['resolution', 'batch', 'what', 'C++', 'NumPy twin, 1 picture']]
     for resolution, batch in CASES:
         timings = measure_interleaved(build(resolution, batch, 'cpp'), args.repeats, warmup=3)
+        record_timings(f'rasterize, {resolution}x{resolution}, batch {batch},', timings)
         twins = {} if args.skip_ref else build(resolution, 1, 'ref')
         for name, timing in timings.items():
             twin = milliseconds(measure(twins[name], 1, 0)) if twins else '-'

@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np  # noqa: E402
 
 import config  # noqa: E402
-from benchmarks.common import machine_line, measure, milliseconds, table  # noqa: E402
+from benchmarks.common import machine_line, measure, milliseconds, record, table  # noqa: E402
 from dnnlib.util import PRECISION_HELP, PRECISIONS, run_main  # noqa: E402
 
 
@@ -83,7 +83,9 @@ def _parts(faces, batch, folder):
             smooth, os.path.join(folder, 'x.png'), level))
     rows = []
     for name, (count, function) in parts.items():
-        rows.append([name, milliseconds(tuple(value / count for value in measure(function, 3)))])
+        timing = tuple(value / count for value in measure(function, 3))
+        record(f'sampling, {name}', 1e3 * timing[0], 'ms')
+        rows.append([name, milliseconds(timing)])
     return rows
 
 
@@ -116,14 +118,16 @@ def main():
             start = time.perf_counter()
             faces.average_w     # noqa: B018
             average = time.perf_counter() - start
-            speeds = [[batch, f'{args.images / _end_to_end(faces, args.images, batch, folder):.2f}']
-                      for batch in args.batch]
+            speeds = {batch: args.images / _end_to_end(faces, args.images, batch, folder) for batch in args.batch}
             parts = _parts(faces, max(args.batch), folder)
         start_up = _start_up(model, vaes, args.precision, folder)
     print(f'\n{args.resolution} x {args.resolution}, latents to files, {args.images} pictures')
-    print(table([['batch', 'images/s']] + speeds))
+    print(table([['batch', 'images/s']] + [[batch, f'{speed:.2f}'] for batch, speed in speeds.items()]))
     print('\n' + table([['part', 'time per picture']] + parts))
     print(f'\naverage of w, once per model: {average:.1f} s\nwhole command, one picture: {milliseconds(start_up)}')
+    for batch, speed in speeds.items():
+        record(f'sampling, {args.resolution}x{args.resolution}, batch {batch}', speed, 'images/s')
+    record('sampling, whole command, one picture', start_up[0], 's')
 
 
 if __name__ == '__main__':

@@ -12,7 +12,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import numpy as np  # noqa: E402
 
-from benchmarks.common import machine_line, measure_interleaved, table  # noqa: E402
+from benchmarks import budget  # noqa: E402
+from benchmarks.common import machine_line, measure_interleaved, record, table  # noqa: E402
 from dnnlib.util import PRECISION_HELP, PRECISIONS, run_main  # noqa: E402
 
 WEIGHTS = dict(w_id=3.0, w_lm=500.0, w_gamma=10.0, w_skin=20.0, w_exp_warp=10.0, w_gamma_change=10.0)
@@ -90,6 +91,7 @@ class Bench:
 
     def __init__(self, config, context):
         from dnnlib.tflib.compat import tf
+        from training import objectives
         from training.distributed import Cluster
         from training.graph import TrainingGraph, new_networks
         cluster = Cluster()
@@ -101,6 +103,8 @@ class Bench:
         self._graph = TrainingGraph(cluster, context, new_networks(config, 3, NOISE_DIM), reals)
         self._parts = _parts(self._graph, reals)
         self._graph.initialize()
+        self.rates = budget.machine_rate()      # of products, of convolutions
+        self._pairs = 2 * len(objectives.paired_factors(context.weights)) if context.stage == 2 else 0
 
     def measure(self, resolution, minibatch, repeats):
         """{name: milliseconds an image} of steps and parts at an active resolution."""
@@ -116,6 +120,9 @@ class Bench:
         calls.update((name, lambda part=part: tfutil.run(part, given)) for name, part in self._parts.items())
         times = measure_interleaved(calls, repeats)
         found = {name: 1e3 * least / minibatch for name, (_, least, _) in times.items()}
+        operations = budget.step_operations(self._config, resolution, minibatch, self._pairs)
+        found.update(budget.shares({step: count / minibatch for step, count in operations.items()}, max(self.rates),
+                                   found))
         return {'minibatch': minibatch, 'images/s': 1e3 / (found['D step'] + found['G step']), **found}
 
 
@@ -140,6 +147,13 @@ def main():
         context = (_full_context if args.full else _demo_context)(config, args.stage)
         bench = Bench(config, context)
         found = [bench.measure(r, args.minibatch, args.repeats) for r in resolutions]
+    product, convolution = [rate / 1e9 for rate in bench.rates]
+    print(f'TensorFlow alone, all cores: products {product:.0f}, convolutions {convolution:.0f} GFLOP/s; operations '
+          'by hand are those of G and D')
+    for resolution, column in zip(resolutions, found):
+        for step in ('D step', 'G step'):
+            record(f'train, {config.name}, stage {args.stage}, {resolution}x{resolution}, {args.precision}, {step}',
+                   column[step], 'ms')
     print(f'{config.name}, stage {args.stage}, TensorFlow {tf.__version__}')
     print(table([['ms an image'] + resolutions] + [[name] + [f'{column[name]:.3g}' for column in found]
                                                    for name in found[0]]))

@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np
 import scipy.io
 
-from benchmarks.common import machine_line, measure, milliseconds, table
+from benchmarks.common import machine_line, measure, milliseconds, record, table
 from dnnlib.tflib import checkpoints, tfutil
 from dnnlib.tflib.compat import VERSION, tf
 from dnnlib.util import PRECISION_HELP, PRECISIONS, run_main
@@ -42,6 +42,7 @@ def training_row(name, precision='float32', repeats=7):
         trainer = Trainer(name, samples)
         timing = measure(lambda: list(trainer.train_epoch(0, 1e-4)), repeats, warmup=2)
     per_1000 = [value / len(samples) * 1000 for value in timing]
+    record(f'VAE of {name}, 1000 samples, {precision}', 1e3 * per_1000[0], 'ms')
     return [f'train {name}, 1000 samples', milliseconds(per_1000),
             f'{RELEASED[name] / per_1000[0]:.1f}x the release (its machine), {usual / timing[0]:.1f}x step by step']
 
@@ -52,6 +53,7 @@ def reading_row(count=5000):
         for i in range(count):
             scipy.io.savemat(os.path.join(folder, f'{i}.mat'), {'coeff': np.ones(257, np.float32)})
         timing = measure(lambda: data.load_coeffs(folder, progress=False))
+    record('VAE, coefficient files read', count / timing[0], 'files/s')
     return [f'read {count} files', milliseconds(timing), f'{count / timing[0]:.0f} files/s']
 
 
@@ -67,6 +69,7 @@ def decoding_row(count=1000):
         decoders.restore()
         z = np.random.RandomState(0).standard_normal([count, factors.NUM_LATENTS])
         timing = measure(lambda: decoders.run(z))
+    record('VAE, latents decoded', count / timing[0], 'latents/s')
     return [f'decode {count} latents', milliseconds(timing), f'{count / timing[0]:.0f} per second']
 
 
@@ -74,10 +77,12 @@ def main():
     """Print the machine and the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
+    parser.add_argument('--repeats', type=int, default=7, help='timed blocks of 128 steps (default: %(default)s)')
     args = parser.parse_args()
     print(machine_line())
     print(f'TensorFlow {VERSION[0]}.{VERSION[1]}')
-    rows = [training_row(factor.name, args.precision) for factor in factors.FACTORS] + [reading_row(), decoding_row()]
+    rows = [training_row(factor.name, args.precision, args.repeats) for factor in factors.FACTORS]
+    rows += [reading_row(), decoding_row()]
     print(table([['what', 'median (min-max)', '']] + rows))
 
 

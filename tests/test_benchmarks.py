@@ -1,6 +1,8 @@
 """The table of all benchmarks: records are kept and compared, what fell is marked."""
 
 import json
+import os
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from benchmarks import budget, common
 from dnnlib.tflib import layers
 from dnnlib.tflib.compat import tf
 from dnnlib.tflib.network import Network
+from dnnlib.util import UserError
 
 
 def test_numbers_are_recorded_where_asked(tmp_path, monkeypatch):
@@ -36,9 +39,36 @@ def test_kind_of_machine_names_what_speeds_depend_on():
     assert 'cores' in common.machine_kind('2.21') and common.machine_kind('2.21').endswith('TensorFlow 2.21')
 
 
-def test_every_benchmark_is_found():
+def test_every_benchmark_is_found_and_records():
     assert {'face', 'networks', 'train', 'vae'} <= set(all_benchmarks.names())
-    assert not {'all', 'common'} & set(all_benchmarks.names())
+    assert not {'all', 'budget', 'common'} & set(all_benchmarks.names())
+    assert sorted(all_benchmarks.QUICK) == all_benchmarks.names()
+    for name in all_benchmarks.names():
+        with open(os.path.join(all_benchmarks.FOLDER, name + '.py'), encoding='utf-8') as file:
+            assert re.search(r'\brecord(_timings)?\(', file.read()), name
+
+
+def test_a_quick_run_gives_rows_and_names_what_failed(monkeypatch, capfd):
+    monkeypatch.setitem(all_benchmarks.QUICK, 'rasterize', ['--no-such-option'])
+    monkeypatch.setattr('sys.argv', ['all.py', '--quick', '--only', 'rasterize', 'dataset_tool'])
+    with pytest.raises(UserError, match=r'benchmarks/rasterize.py \(exit code 2\) failed'):
+        all_benchmarks.main()
+    rows = [line.split('|')[1:3] for line in capfd.readouterr().out.splitlines() if line.startswith('| ')]
+    numbers = dict([cell.strip() for cell in row] for row in rows)
+    assert re.match(r'[0-9.]+(e\+[0-9]+)? images/s$', numbers['dataset, read'])
+    monkeypatch.setattr('sys.argv', ['all.py', '--quick', '--save'])
+    with pytest.raises(UserError, match='--quick and --save'):
+        all_benchmarks.main()
+
+
+def test_shares_of_the_machine():
+    rows = budget.shares({'D step': 2e9}, 1e11, {'D step': 80.0})
+    assert rows == {'D step, GFLOP by hand': 2.0, "D step, ms at the machine's rate": 20.0,
+                    'D step, share of the rate': 0.25}
+
+
+def test_the_rate_of_the_machine_is_that_of_work_done(tf_session):
+    assert all(1e8 < rate < 1e14 for rate in budget.machine_rate(repeats=1))
 
 
 @pytest.mark.parametrize('active', [32, 64])

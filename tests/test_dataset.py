@@ -205,3 +205,15 @@ def test_folders_are_found(tmp_path, folder, monkeypatch):
     assert dataset.dataset_folder('d') == folder == dataset.dataset_folder(folder)
     with pytest.raises(UserError, match='no such dataset'):
         dataset.dataset_folder('absent')
+
+
+def test_the_start_reads_no_more_of_a_large_dataset(tf_session, folder, monkeypatch):
+    """The window holds so many images, whatever the memory allows."""
+    monkeypatch.setattr(dataset, '_MOST_SHUFFLED', 3)
+    data = dataset.TFRecordDataset(folder, repeat=False, seed=1)
+    drawn = _draw(data, COUNT, 1)
+    assert sorted(drawn) == list(range(COUNT)) != drawn
+    assert all(number <= place + 2 for place, number in enumerate(drawn))
+    monkeypatch.setattr(dataset, '_MOST_SHUFFLED', COUNT)
+    drawn = _draw(dataset.TFRecordDataset(folder, repeat=False, seed=1), COUNT, 1)
+    assert not all(number <= place + 2 for place, number in enumerate(drawn))

@@ -1,6 +1,7 @@
 """Training in another precision: a step compared with float32 before it begins; lod is told before it is read."""
 
 import contextlib
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from dnnlib.tflib.compat import tf
 from dnnlib.util import EasyDict, UserError
 from renderer import factors
 from renderer.face_renderer import FaceRenderer
-from training import configs, graph
+from training import configs, graph, training_loop
 from training.distributed import Cluster
 
 SMALL = dict(fmap_base=64, fmap_max=8)
@@ -52,6 +53,15 @@ def test_what_is_too_far_off_is_refused(monkeypatch):
             monkeypatch.setattr(built, 'precision_errors', lambda feed, errors=errors: errors)
             with pytest.raises(UserError, match='--precision bfloat16: a step is off float32 by more than 50%'):
                 graph.check_precision(built, _feed(0.0), 'bfloat16')
+
+
+def test_several_hosts_say_that_they_do_not_compare():
+    one, two = [EasyDict(shard=(0, count), precision='bfloat16') for count in (1, 2)]
+    said = training_loop._checked_precision(two, None, _feed(0.0))          # so no graph is asked
+    assert said.startswith('bfloat16: not compared with float32') and 'alone' in said
+    with mock.patch.object(training_loop, 'check_precision', return_value='compared') as check:
+        assert training_loop._checked_precision(one, 'graph', _feed(0.0)) == 'compared'
+    check.assert_called_once_with('graph', _feed(0.0), 'bfloat16')
 
 
 def _needs_bfloat16():

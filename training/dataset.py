@@ -15,6 +15,9 @@ from dnnlib.util import UserError
 
 _MEMORY_SHARE = 0.25        # of the free memory for the shuffle window
 _PREFETCH_SHARE = 0.05
+# Time and memory of the start shall not grow with the dataset: dataset_tool.py has shuffled it as a whole already.
+_MOST_SHUFFLED = 8192       # images in the window
+_MOST_AHEAD = 16            # minibatches
 
 
 class TFRecordDataset:
@@ -30,9 +33,9 @@ class TFRecordDataset:
                  label_file=None,           # NumPy array [images, size]; None: the dataset's own -rxx.labels
                  max_label_size=0,          # 0: no labels; 'full': all components; n: the first n
                  repeat=True,               # False: one pass, then tf.errors.OutOfRangeError
-                 shuffle_mb=4096,           # window of decoded images; 0: the file's order
-                 prefetch_mb=2048,          # minibatches prepared ahead
-                 buffer_mb=256,             # read buffer
+                 shuffle_mb=4096,           # window of images, 8192 at most; 0: the file's order
+                 prefetch_mb=2048,          # minibatches prepared ahead, 16 at most
+                 buffer_mb=16,              # read buffer, which TensorFlow fills before the first image
                  num_threads=2,             # parser threads
                  num_shards=1,              # of hosts that share the dataset
                  shard_index=0,             # which of them this is
@@ -98,12 +101,12 @@ class TFRecordDataset:
         stream = stream.skip(self._position_in % self._num_mine)
         stream = stream.map(lambda record, label: (_parse(record, level.shape), label),
                             num_parallel_calls=self.num_threads)
-        ahead = min(self.prefetch_bytes // image_bytes, self._num_mine)
-        return stream.batch(self._minibatch_in).prefetch(tf.maximum(ahead // self._minibatch_in, 1))
+        ahead = self.prefetch_bytes // image_bytes // self._minibatch_in
+        return stream.batch(self._minibatch_in).prefetch(tf.clip_by_value(ahead, 1, _MOST_AHEAD))
 
     def _one_pass(self, records, number, window):
         """All records once; the order follows from the seed and the number of the pass alone."""
-        window = min(window, self._num_mine)
+        window = min(window, self._num_mine, _MOST_SHUFFLED)
         if window <= 1:
             return records
         return records.shuffle(window, seed=self._order_seed + number, reshuffle_each_iteration=False)

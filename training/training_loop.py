@@ -102,9 +102,9 @@ def training_loop(
                                config.snapshot_ticks, checkpoint_minutes,
                                evaluation(run.run_dir, telemetry) if evaluation else None)
             writer.begin(dataset, config.grid, seed, progress.nimg, schedule.state_at(plan, progress.nimg).lod)
-        if cluster.precision != 'float32' and cluster.shard[1] == 1:
+        if cluster.precision != 'float32':
             start = schedule.state_at(plan, progress.nimg)
-            say(check_precision(graph, _feed(cluster, config, start, progress.nimg, seed), cluster.precision))
+            say(_checked_precision(cluster, graph, _feed(cluster, config, start, progress.nimg, seed)))
         vote = cluster.vote(2, 'Stop')
         tf_graph.finalize()
 
@@ -163,6 +163,14 @@ def _networks(cluster, context, num_channels, snapshot, progress):
         scale = progress.coeff_scale or unit_scale(context.decoders, context.noise_dim)
         progress.coeff_scale = _from_chief(cluster, scale)
     return new_networks(config, num_channels, context.noise_dim, progress.coeff_scale)
+
+
+def _checked_precision(cluster, graph, feed):
+    """A line that says how far a step is off float32, or that several hosts cannot look. UserError: too far off."""
+    if cluster.shard[1] > 1:        # the comparison's own session would not reach the devices of a cluster
+        return (f'{cluster.precision}: not compared with float32, for several hosts train; to see how far a step is '
+                'off, start the same training on one of them alone')
+    return check_precision(graph, feed, cluster.precision)
 
 
 def _from_chief(cluster, value):
