@@ -38,9 +38,8 @@ def parse_options(arguments=None):
     parser = Parser(description=__doc__)
     about = '; '.join(f'{name}: {what}' for name, (what, _) in TASKS.items())
     parser.add_argument('--task', choices=list(TASKS), help=f'{about} (default: all)')
-    parser.add_argument('--world', choices=(label.REAL, 'synthetic'), default=label.REAL,
-                        help='whose files: real, the released ones; synthetic, those that come along '
-                             '(default: %(default)s)')
+    parser.add_argument('--world', choices=label.NAMES, default=label.REAL, help='whose files: real, '
+                        'the released ones; the others come along (default: %(default)s)')
     parser.add_argument('--model', metavar='FILE',
                         help='a snapshot to look at (default: the released or the small one)')
     return parser.parse_args(arguments)
@@ -99,8 +98,12 @@ def check_model(options):
         return Row('missing', place, _RELEASE)
     try:
         pickles.load_states(path)
+        world = label.read_model(path)['world']
     except UserError as error:
         return Row('damaged', _first_line(error), _RELEASE)
+    if world != options.world:
+        return Row('missing', f'{path} is of the {world} world, not of the {options.world} one',
+                   'train.py makes one, as training/README.md shows')
     average = pretrained.find_average_w(path)
     source = _OURS if path.startswith(config.DEMO_DIR) else _RELEASE
     return Row(OK, f'{path}, {os.path.getsize(path) / 2 ** 20:.1f} MB; its average of w is '
@@ -125,7 +128,7 @@ def check_face_model(world):
     """Row of the face model with the alignment's template."""
     if world.name != label.REAL:
         world.face_model()
-        return Row(OK, 'computed from synthetic/', _OURS)
+        return Row(OK, f'computed from {world.name}/', _OURS)
     from renderer import face_model
     from worlds import real
     source = 'see https://faces.dmi.unibas.ch/bfm/ (Basel licence, not to be passed on)'

@@ -308,8 +308,17 @@ def check_files(options, run_dir=None):
         Decoders(there.vae_weights)
     if options.stage == 2 or options.config.full_resolution <= options.config.resolution:
         experts.check_weights(there.expert_specs(), experts.STAGE_EXPERTS[options.stage])
-    if options.stage == 2 and (options.weights['w_light_background'] or options.weights['w_pose_background']):
-        experts.check_background(there.expert_specs())
+    if options.stage == 2:
+        check_background(options.weights, there.expert_specs())
+
+
+def check_background(weights, specs):
+    """UserError when a loss needs the background and the parser of `specs` has no class for it."""
+    from perception import experts
+    flags = [flag for flag in ('w_light_background', 'w_pose_background') if weights[flag]]
+    if flags and not experts.tells_background(specs):
+        raise UserError(f'--{" and --".join(flags)}: the parser {specs["parser"].weights} has no class of its own for '
+                        'the background; give another with --experts, or the weight 0')
 
 
 def _dry_run(options, run_dir):

@@ -11,6 +11,8 @@ import argparse
 import json
 import os
 import sys
+import zipfile
+import zlib
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -29,15 +31,21 @@ BETA2 = 0.99                    # of the optimizer, see dnnlib.tflib.optimizer.O
 
 
 def pack(run_dir, path):
-    """The newest checkpoint of a run -> one file. Raises UserError when there is none, or the file is there."""
+    """The newest checkpoint of a run -> one file. Raises UserError when there is none, or the file is there.
+
+    Nothing is changed in the run's directory: somebody may be training there.
+    """
     if os.path.lexists(path):
         raise UserError(f'{path}: there already, and not replaced; choose another name or remove it first')
-    saved = checkpoints.Checkpoints(run_dir).load_newest()
-    if saved is None:
+    there = checkpoints.existing(run_dir)
+    if not there:
         raise UserError(f'{run_dir}: no checkpoint there; expected the directory of a training run')
-    options = read_json(os.path.join(run_dir, OPTIONS))
+    saved = checkpoints.load(there[-1][1])
+    options = read_json(os.path.join(run_dir, OPTIONS), 'the options of a training run')
+    if not isinstance(options.get('config'), dict):
+        raise UserError(f'{os.path.join(run_dir, OPTIONS)}: no "config" in it; expected the options of a training run')
     # Without the places on this machine.
-    options.update(data_dir=options['config']['data_dir'], world_parts={}, result_dir=None)
+    options.update(data_dir=options['config'].get('data_dir'), world_parts={}, result_dir=None)
     kept = {name: _smaller(array) for name, array in saved.arrays.items() if _is_kept(name)}
     arrays = [(name, list(array.shape), str(array.dtype)) for name, array in saved.arrays.items()]
     facts = json.dumps(dict(options=options, facts=saved.facts, arrays=arrays))
@@ -62,13 +70,16 @@ def unpack(path, run_dir):
     try:
         with np.load(path, allow_pickle=False) as file:
             kept = dict(file)
-        facts = json.loads(kept.pop(FACTS).tobytes().decode('utf-8'))
-    except (OSError, ValueError, KeyError) as error:
+        packed = json.loads(kept.pop(FACTS).tobytes().decode('utf-8'))
+        arrays = {name: _larger(kept, name, shape, dtype) for name, shape, dtype in packed['arrays']}
+        options, facts, nimg = dict(packed['options']), dict(packed['facts']), int(packed['facts']['nimg'])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f'{path}: not what `pack` wrote ({error})')
-    arrays = {name: _larger(kept, name, shape, dtype) for name, shape, dtype in facts['arrays']}
-    result_dir = os.path.dirname(os.path.abspath(run_dir))
-    write_json(os.path.join(run_dir, OPTIONS), dict(facts['options'], result_dir=result_dir))
-    return checkpoints.Checkpoints(run_dir).save(facts['facts']['nimg'], arrays, facts['facts'])
+    options['result_dir'] = os.path.dirname(os.path.abspath(run_dir))
+    with atomic_path(run_dir, directory=True) as temporary:
+        write_json(os.path.join(temporary, OPTIONS), options)
+        checkpoints.Checkpoints(temporary).save(nimg, arrays, facts)
+    return run_dir
 
 
 def _larger(kept, name, shape, dtype):

@@ -23,6 +23,7 @@ SIZE = 160                      # pixels of stored pictures: more than the exper
 QUALITY = 95                    # of their JPEG part
 PER_PERSON = 4                  # photos of a person: two in the middle with a bare render each, two anywhere
 WITH_RENDER = 2
+CLASSES = 4                     # that its parser tells apart: face, the rest of the person, hair, background
 PART = 256                      # photos in one file
 CROP_SCALE = camera.ZOOM * camera.RECON_SIZE / camera.RENDER_SIZE     # training crop against R_Net's picture
 CENTRE = camera.RECON_SIZE / 2
@@ -236,6 +237,28 @@ def look(picture, window, size):
         np.ascontiguousarray(part), matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE).reshape(size, size, -1)
     return np.dstack([warp(picture[..., i:i + 3]) for i in range(0, picture.shape[2], 3)]).astype(np.float32)
+
+
+def picture_of(album, index, kind, window, size):
+    """[size, size, 3] float32 RGB of photo `index` through `window`; kind: 'photo', 'render', or 'masked', the photo
+    with everything outside of the render's face black.
+    """
+    if kind == 'photo':
+        return look(album.photos.color(index), window, size)
+    render = look(album.renders[render_index(index)], window, size)
+    if kind == 'render':
+        return render[..., :3].copy()
+    return look(album.photos.color(index), window, size) * (render[..., 3:] > 127.5)
+
+
+def shares(album, index, window, size):
+    """[size, size, CLASSES] float32: shares of face, the rest of the person, hair, background."""
+    seen = look(album.photos[index], window, size) / 255
+    hair = seen[..., 3]
+    background = np.minimum(seen[..., 4], 1 - hair)
+    face = look(album.renders[render_index(index)], window, size)[..., 3] / 255
+    face = np.minimum(face, 1 - hair - background)
+    return np.stack([face, 1 - hair - background - face, hair, background], axis=-1)
 
 
 def windowed_landmarks(landmarks, window):

@@ -15,7 +15,7 @@ from dnnlib.tflib import checkpoints, images
 from dnnlib.tflib.compat import tf
 from dnnlib.tflib.runner import GraphRunner
 from dnnlib.util import EasyDict, UserError, listed, shown
-from perception import networks_id, networks_parser, networks_recon, networks_small
+from perception import SMALL_SIZES, networks_id, networks_parser, networks_recon, networks_small
 from renderer import camera, factors
 
 # A kind of network. build(images [N, S, S, 3] in `order`, 0-255, **options), for parsers that want them with
@@ -31,7 +31,6 @@ KINDS = {
     'small_id': Kind('id', networks_small.small_id, ('small_id',), None, 'rgb', False, True),
     'small_parser': Kind('parser', networks_small.small_parser, ('small_parser',), None, 'rgb', False, True),
 }
-SMALL_SIZES = (16, 32, 48, 64, 80, 96, 112, 128)       # pixels that small networks may see
 EXPERTS = ('recon', 'id', 'parser')
 STAGE_EXPERTS = {1: ('recon', 'id'), 2: EXPERTS}        # which experts a training stage needs
 HAIR = networks_parser.HAIR
@@ -89,7 +88,8 @@ def _kind(expert, spec):
     if kind.size is None:
         size = spec.get('size')
         if size not in SMALL_SIZES:
-            raise UserError(f'{spec.network} with size {shown(size)}: one of {listed(SMALL_SIZES)} is expected')
+            sizes = listed(SMALL_SIZES)
+            raise UserError(f'{spec.network} with size {shown(size)}: one of {sizes} is expected')
         if 'classes' in spec and (expert != 'parser' or spec.classes not in (3, 4)):
             raise UserError(f'{spec.network} with classes {shown(spec.classes)}: 3 or 4 of a parser are expected')
         return kind._replace(size=size)
@@ -110,12 +110,9 @@ def check_weights(specs, names):
         raise UserError(*lines)
 
 
-def check_background(specs):
-    """UserError when the parser of `specs` does not tell the background from the rest."""
-    with tf.Graph().as_default():
-        parser = Experts(specs, ('parser',))
-        size = parser.kinds['parser'].size
-        parser.regions(tf.zeros([1, 3, size, size]), tf.zeros([1, 68, 2]), with_background=True)
+def tells_background(specs):
+    """Whether the parser of `specs` has a class of its own for the background."""
+    return specs['parser'].get('classes', networks_small.CLASSES) > BACKGROUND
 
 
 class Experts:
@@ -147,20 +144,16 @@ class Experts:
         """
         return self.parse(self.network_input('parser', images_nchw), landmarks_256)[..., HAIR]
 
-    def regions(self, images_nchw, landmarks_256, with_background=False):
+    def regions(self, images_nchw, landmarks_256):
         """(colours [N, S, S, 3] RGB 0-1, {'hair', 'background': how much each pixel is it, [N, S, S] in [0, 1]}).
 
-        The pictures as the parser sees them, and what it says; arguments as for `hair`. UserError when the background
-        is wanted of a parser that has no such class.
+        The pictures as the parser sees them, and what it says, of the background where it `tells_background`;
+        arguments as for `hair`.
         """
         x = self.network_input('parser', images_nchw)
         classes = self.parse(x, landmarks_256)
         found = {'hair': classes[..., HAIR]}
-        if with_background:
-            if classes.shape.as_list()[3] <= BACKGROUND:
-                raise UserError(f'{self.specs["parser"].weights}: this parser has no class of its own for the '
-                                'background, which --w_pose_background and --w_light_background need; give another '
-                                'with --experts, or leave them at 0')
+        if tells_background(self.specs):
             found['background'] = classes[..., BACKGROUND]
         return x / 255.0, found
 

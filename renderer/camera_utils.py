@@ -70,7 +70,7 @@ def transform_homogeneous(matrices: Any, vertices: Any) -> tf.Tensor:
         if not tensor.shape.is_compatible_with(shape):
             expected = '[batch, 4, 4]' if name == 'matrices' else '[batch, vertices, 3]'
             raise ValueError(f'{name} must have shape {expected}, got {tensor.shape}')
-    rotated = exact_matmul(vertices, matrices[:, :, :3], transpose_b=True)     # [B, N, 4]
+    rotated = exact_matmul(vertices, matrices[:, :, :3], transpose_b=True)           # [B, N, 4]
     return rotated + matrices[:, None, :, 3]
 
 

@@ -36,12 +36,12 @@ def quantities(model: Any) -> List[Quantity]:
     weights = vertex_weights(model)
     shape = model.shape_basis.reshape(model.num_vertices, 3, -1)[model.region] * MILLIMETRES
     texture = model.texture_basis.reshape(model.num_vertices, 3, -1)[model.region] / np.sqrt(3)
-    pick = lambda name, slice_, matrix, unit, word: Quantity(word, name, unit, slice_, matrix)
-    return [pick('id', factors.SHAPE, length_matrix(shape[..., :_SHAPE_COLUMNS], weights), 'mm', 'shape'),
-            pick('id', factors.TEXTURE, length_matrix(texture, weights), 'levels', 'albedo'),
-            pick('exp', factors.EXPRESSION, length_matrix(shape[..., _SHAPE_COLUMNS:], weights), 'mm', 'expression'),
-            pick('gamma', factors.LIGHTING, np.eye(factors.num_coeffs('gamma')), '', 'lighting'),
-            pick('rot', factors.ANGLES, np.degrees(np.eye(3)), 'degrees', 'pose')]
+    return [Quantity('shape', 'id', 'mm', factors.SHAPE, length_matrix(shape[..., :_SHAPE_COLUMNS], weights)),
+            Quantity('albedo', 'id', 'levels', factors.TEXTURE, length_matrix(texture, weights)),
+            Quantity('expression', 'exp', 'mm', factors.EXPRESSION,
+                     length_matrix(shape[..., _SHAPE_COLUMNS:], weights)),
+            Quantity('lighting', 'gamma', '', factors.LIGHTING, np.eye(factors.num_coeffs('gamma'))),
+            Quantity('pose', 'rot', 'degrees', factors.ANGLES, np.degrees(np.eye(3)))]
 
 
 def quantity(model: Any, name: str) -> Quantity:

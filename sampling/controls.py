@@ -182,7 +182,7 @@ class Controls:
 
     def all(self) -> List[Direction]:
         """The Direction of every name with its limits; of numbered components none."""
-        return [self.find(name) for name in ANGLES + tuple(_LIGHTS) + tuple(self._names or ())]
+        return [self.find(name) for name in ANGLES + LIGHT_NAMES + tuple(self._names or ())]
 
     def clip(self, name: str, values: Sequence[float]) -> Tuple[Direction, List[float], Optional[str]]:
         """(Direction, values within its limits, a line that says the range or None where nothing was clipped)."""

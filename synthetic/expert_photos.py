@@ -22,6 +22,7 @@ from synthetic import face_model, photos, prior
 SIZE = 104                      # pixels of stored pictures: more than the experts see, so that windows can be cut
 PER_PERSON = 4                  # photos of a person: two in the middle with a bare render each, two anywhere
 WITH_RENDER = 2
+CLASSES = 3                     # that its parser tells apart: face, the rest, hair
 PART = 256                      # photos in one file
 CROP_SCALE = camera.ZOOM * camera.RECON_SIZE / camera.RENDER_SIZE     # training crop against R_Net's picture
 CENTRE = camera.RECON_SIZE / 2
@@ -175,6 +176,25 @@ def look(picture, window, size):
     seen = cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
                           borderMode=cv2.BORDER_REPLICATE)
     return seen.astype(np.float32)
+
+
+def picture_of(album, index, kind, window, size):
+    """[size, size, 3] float32 RGB of photo `index` through `window`; kind: 'photo', 'render', or 'masked', the photo
+    with everything outside of the render's face black.
+    """
+    if kind == 'photo':
+        return look(album.photos[index], window, size)[..., :3].copy()
+    render = look(album.renders[render_index(index)], window, size)
+    if kind == 'render':
+        return render[..., :3].copy()
+    return look(album.photos[index], window, size)[..., :3] * (render[..., 3:] > 127.5)
+
+
+def shares(album, index, window, size):
+    """[size, size, CLASSES] float32: shares of face, the rest, hair."""
+    hair = look(album.photos[index], window, size)[..., 3] / 255
+    face = np.minimum(look(album.renders[render_index(index)], window, size)[..., 3] / 255, 1 - hair)
+    return np.stack([face, 1 - hair - face, hair], axis=-1)
 
 
 def windowed_landmarks(landmarks, window):

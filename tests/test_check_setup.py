@@ -20,6 +20,14 @@ def test_the_synthetic_world_can_do_everything(monkeypatch, capsys):
         assert f'\n{task}' in out
 
 
+def test_the_human_world_lacks_a_model_only(monkeypatch, capsys):
+    assert _main(monkeypatch, '--world', 'human') == 1
+    out = capsys.readouterr().out
+    assert 'is of the synthetic world, not of the human one' in out and 'computed from human/' in out
+    for task, (_, needs) in check_setup.TASKS.items():
+        assert f'\n{task:<10}  {"lacks model" if "model" in needs else "can be done":<28}' in out
+
+
 def test_what_is_missing_says_where_it_comes_from(monkeypatch, capsys, tmp_path):
     for name in ('CACHE_DIR', 'CACHE1_DIR', 'VAE_WEIGHTS_DIR', 'FACE_MODEL_DIR', 'PRETRAINED_DIR'):
         monkeypatch.setattr(config, name, str(tmp_path / name))

@@ -54,3 +54,35 @@ def test_nothing_is_written_over_and_other_files_are_named(run_dir, tmp_path):
     with pytest.raises(UserError, match='no checkpoint'):
         gate.pack(str(tmp_path), str(tmp_path / 'other.npz'))
     assert file.read_bytes() == b'mine' and not (tmp_path / 'new').exists()
+
+
+@pytest.mark.parametrize('facts', [None, '{}', '[]', '{"arrays": [["D/w", [2], "float32"]]}',
+                                   '{"arrays": [], "options": {}, "facts": {}}', '{"arrays": [], "options": 3}'])
+def test_files_that_are_not_ours_are_one_line(facts, tmp_path):
+    arrays = {'D/w': np.ones([5], np.float16)}
+    if facts is not None:
+        arrays[gate.FACTS] = np.frombuffer(facts.encode(), np.uint8)
+    np.savez(str(tmp_path / 'other.npz'), **arrays)
+    with pytest.raises(UserError, match='not what'):
+        gate.unpack(str(tmp_path / 'other.npz'), str(tmp_path / 'new'))
+    assert os.listdir(str(tmp_path)) == ['other.npz']
+
+
+def test_a_damaged_file_is_one_line(run_dir, tmp_path):
+    file = tmp_path / 'gate.npz'
+    gate.pack(run_dir, str(file))
+    for content in (file.read_bytes()[:-30], file.read_bytes()[:200] + b'x' * 40 + file.read_bytes()[240:]):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match='not what'):
+            gate.unpack(str(file), str(tmp_path / 'new'))
+
+
+def test_packing_leaves_a_training_alone(run_dir, tmp_path):
+    """What a running training is just writing must stay."""
+    half = os.path.join(run_dir, checkpoints.FOLDER, '.tmp-1')
+    os.mkdir(half)
+    gate.pack(run_dir, str(tmp_path / 'gate.npz'))
+    assert os.path.isdir(half)
+    write_json(os.path.join(run_dir, gate.OPTIONS), dict(seed=3))
+    with pytest.raises(UserError, match='no "config"'):
+        gate.pack(run_dir, str(tmp_path / 'other.npz'))

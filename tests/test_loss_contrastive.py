@@ -185,11 +185,9 @@ class HalfHair:
     def reconstruct(self, fakes):
         return tf.tile(tf.reduce_mean(fakes, axis=[1, 2, 3])[:, None], [1, factors.NUM_RECON])
 
-    def regions(self, fakes, landmarks_256, with_background=False):
-        shares = {'hair': tf.tile(_part(TOP), [2, 1, 1])}
-        if with_background:
-            shares['background'] = 1 - shares['hair']
-        return (tf.transpose(fakes, [0, 2, 3, 1]) + 1) / 2, shares
+    def regions(self, fakes, landmarks_256):
+        hair = tf.tile(_part(TOP), [2, 1, 1])
+        return (tf.transpose(fakes, [0, 2, 3, 1]) + 1) / 2, {'hair': hair, 'background': 1 - hair}
 
 
 def test_terms_of_ours_are_those_that_are_named(tf_session):

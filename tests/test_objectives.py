@@ -12,7 +12,7 @@ from dnnlib.tflib import checkpoints, tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.optimizer import Optimizer
-from dnnlib.util import EasyDict, UserError
+from dnnlib.util import EasyDict
 from perception import experts as perception
 from renderer import factors, surface
 from renderer.face_model import load_face_model_file
@@ -61,12 +61,14 @@ def world(tmp_path_factory):
 
 def _specs(folder, parser='small_parser'):
     specs = {name: EasyDict(entry, weights=os.path.join(folder, name + '-expert')) for name, entry in EXPERTS.items()}
-    specs['parser'].network = parser
+    if parser != 'small_parser':
+        specs['parser'].update(network=parser, classes=4)
     return specs
 
 
-def _four_classes(images_rgb255, width):
+def _four_classes(images_rgb255, width, classes):
     """The small parser, and of what it calls neither face nor hair, the bright is background."""
+    assert classes == 4
     face, rest, hair = tf.split(perception.networks_small.small_parser(images_rgb255, width), 3, axis=3)
     bright = images_rgb255[..., :1] / 255.0
     return tf.concat([face, rest * (1 - bright), hair, rest * bright], axis=3)
@@ -302,12 +304,6 @@ def test_terms_of_weight_0_are_not_built(stage2):
         before = len(stage2.graph.get_operations())
         assert not objectives._constancy(stage2.context, *stage2.G_parts[1])
         assert len(stage2.graph.get_operations()) == before
-
-
-def test_a_parser_without_a_class_for_the_background_is_refused(world, four_classes):
-    with pytest.raises(UserError, match='parser-expert: .*no class of its own .* --w_pose_background'):
-        perception.check_background(_specs(world[0]))
-    perception.check_background(_specs(world[0], four_classes))
 
 
 def test_discriminator_step(stage2):

@@ -350,3 +350,14 @@ def test_what_a_killed_life_left_is_tidied_up(tmp_path):
     (tmp_path / '.tmp-abc' / 'half.pkl').write_text('x')
     train._tidy(str(tmp_path))
     assert os.listdir(str(tmp_path)) == ['log.txt']
+
+
+@pytest.mark.parametrize('flag', ['w_light_background', 'w_pose_background'])
+def test_a_parser_without_a_class_for_the_background_is_refused(flag):
+    plain, four = [dict(parser=EasyDict(network='small_parser', weights='parser-expert', **more))
+                   for more in ({}, {'classes': 4})]
+    weights = dict(train.DEFAULTS, **{flag: 1.0})
+    with pytest.raises(UserError, match=f'--{flag}: the parser parser-expert has no class of its own'):
+        train.check_background(weights, plain)
+    train.check_background(weights, four)
+    train.check_background(train.DEFAULTS, plain)

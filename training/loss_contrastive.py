@@ -96,7 +96,7 @@ def constancy_terms(names, pictures, experts, landmarks_of, exp_metric=None, lam
 
     pictures: {factor: the two fakes of its pairs}, [P, 3, R, R] each, for the factors of `names`. landmarks_of: as for
     `lighting_terms`. exp_metric: `renderer.surface.quantity`'s matrix (what 'exp'). lamp: see `hair_color_loss`
-    (light_hair). UserError when the parser has no class for a background that is asked for.
+    (light_hair). A background needs a parser that tells it, see `perception.experts.tells_background`.
     """
     terms = OrderedDict()
     for factor, (fake1, fake2) in pictures.items():
@@ -106,7 +106,7 @@ def constancy_terms(names, pictures, experts, landmarks_of, exp_metric=None, lam
             terms[wanted['exp']] = expression_constant_loss(*tf.split(estimate, 2), metric=exp_metric)
         if 'hair' in wanted or 'background' in wanted:
             landmarks = landmarks_of(estimate) * (camera.RENDER_SIZE / camera.RECON_SIZE)
-            colors, found = experts.regions(tf.concat([fake1, fake2], axis=0), landmarks, 'background' in wanted)
+            colors, found = experts.regions(tf.concat([fake1, fake2], axis=0), landmarks)
             colors, found = tf.split(colors, 2), {what: tf.split(share, 2) for what, share in found.items()}
             if 'hair' in wanted:
                 lit = factor == 'gamma'

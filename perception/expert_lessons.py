@@ -1,22 +1,28 @@
-"""What each of the synthetic world's experts is taught and how it is measured: pictures, targets, loss.
+"""What each of a world's small experts is taught and how it is measured: pictures, targets, loss.
 
 A lesson has: name, network (its name in perception.experts), build(options), batch(album, random, options) of NumPy
 arrays, feed(batch), loss, shown (tensors) with describe(their means), statistics(album), measure(specs, album).
 """
+
+from collections import namedtuple
 
 import numpy as np
 
 from dnnlib.tflib.compat import tf
 from dnnlib.tflib.runner import GraphRunner
 from perception import experts, networks_small
-from renderer import factors
+from renderer import factors, surface
 from renderer.face_decoder import FaceDecoder, project_224
-from synthetic import expert_photos, face_model
-from synthetic.expert_photos import CROP, WIDE, has_render, look, render_index
 
 IDENTITY = factors.BY_NAME['id'].coeffs
 GROUPS = (('shape', factors.SHAPE, 1.0), ('texture', factors.TEXTURE, 1.0), ('expression', factors.EXPRESSION, 1.5),
           ('pose', factors.ANGLES, 2.0), ('lighting', factors.LIGHTING, 1.5), ('translation', factors.TRANSLATION, 1.0))
+SEEN = {'shape': 'mesh moved by identity', 'albedo': 'albedo', 'expression': 'mesh moved by expression'}
+
+# What is taught. photos: the world's module expert_photos; model: its FaceModel; even: the part of the loss in which
+# all coefficients count alike, the rest by how much they change mesh and colours.
+World = namedtuple('World', 'photos model even')
+
 LANDMARK_UNIT = 3.0         # pixels of 224: an error of this counts as much as a coefficient off by its spread
 TEMPERATURE = 0.12          # of the cosines between people
 
@@ -25,6 +31,13 @@ class Lesson:
     """What lessons share."""
 
     name = network = None
+
+    def __init__(self, world):
+        self.world = world
+
+    def facts(self):
+        """What else the table of networks has to say."""
+        return {}
 
     def network_variables(self):
         """Variables of the network alone, without those that only training needs."""
@@ -41,15 +54,15 @@ class Lesson:
 
 
 def active(spread):
-    """Which coefficients vary at all, [257] bool; the others of the synthetic head are always zero."""
+    """Which coefficients vary at all, [257] bool; the others of the head are always zero."""
     return spread > 1e-6
 
 
-def seen_statistics(album):
+def seen_statistics(photos, album):
     """Mean and deviation [257] of the coefficients of what the experts see, translation by the windows included."""
     random = np.random.RandomState(0)
     rows = np.arange(min(len(album.coeff), 4096))
-    seen = np.stack([expert_photos.windowed_coeff(album.coeff[i], expert_photos.random_window(random, i))
+    seen = np.stack([photos.windowed_coeff(album.coeff[i], photos.random_window(random, i))
                      for i in rows]).astype(np.float64)
     spread = seen.std(axis=0)
     return seen.mean(axis=0), np.where(active(spread), spread, 0.0)
@@ -72,13 +85,16 @@ class Recon(Lesson):
         self._mean, self._spread = [next(v for v in tf.global_variables() if v.op.name == 'small_recon/output/' + leaf)
                                     for leaf in ('mean', 'std')]
         counts = tf.cast(self._spread > 0, tf.float32)
-        errors = tf.square((estimate - coeff) / tf.maximum(self._spread, 1e-6)) * counts        # [N, 257]
-        terms = [tf.reduce_sum(errors[:, where]) / tf.reduce_sum(counts[where]) for _, where, _ in GROUPS]
+        errors = tf.square((estimate - coeff) / tf.maximum(self._spread, 1e-6))                 # [N, 257]
+        seen = tf.square(self._spread) * tf.constant(importance(self.world.model), tf.float32)
+        weights = counts * (self.world.even + (1 - self.world.even) * seen)
+        terms = [tf.reduce_sum(errors[:, where] * weights[where]) / tf.reduce_sum(weights[where])
+                 for _, where, _ in GROUPS]
         self._group_errors = tf.stack(terms) / tf.cast(tf.shape(images)[0], tf.float32)
-        distance = landmarks_224(estimate) - points
+        distance = landmarks_224(self.world.model, estimate) - points
         landmark = tf.reduce_mean(tf.reduce_sum(tf.square(distance), axis=2))
-        weights = tf.constant([weight for _, _, weight in GROUPS])
-        self.loss = tf.reduce_sum(self._group_errors * weights) + landmark / LANDMARK_UNIT ** 2
+        group_weights = tf.constant([weight for _, _, weight in GROUPS])
+        self.loss = tf.reduce_sum(self._group_errors * group_weights) + landmark / LANDMARK_UNIT ** 2
         self.shown = [tf.reduce_mean(tf.norm(distance, axis=2))] + tf.unstack(self._group_errors)
 
     def describe(self, means):
@@ -88,7 +104,7 @@ class Recon(Lesson):
 
     def statistics(self, album):
         """The spread of the album, for the network and the loss."""
-        mean, spread = seen_statistics(album)
+        mean, spread = seen_statistics(self.world.photos, album)
         return {self._mean: mean, self._spread: spread}
 
     def batch(self, album, random, options):
@@ -97,33 +113,54 @@ class Recon(Lesson):
                 for i in random.randint(len(album.coeff), size=options.batch)]
         return [np.stack(column) for column in zip(*rows)]
 
-    @staticmethod
-    def _example(album, random, index, size):
-        window = expert_photos.random_window(random, index)
-        kind = random.randint(8) if has_render(index) else 7
-        picture = picture_of(album, index, ('render', 'masked')[kind] if kind < 2 else 'photo', window, size)
-        return (expert_photos.degrade(random, picture), expert_photos.windowed_coeff(album.coeff[index], window),
-                expert_photos.windowed_landmarks(album.landmarks[index], window))
+    def _example(self, album, random, index, size):
+        photos = self.world.photos
+        window = photos.random_window(random, index)
+        kind = random.randint(8) if photos.has_render(index) else 7
+        picture = photos.picture_of(album, index, ('render', 'masked')[kind] if kind < 2 else 'photo', window, size)
+        return (photos.degrade(random, picture), photos.windowed_coeff(album.coeff[index], window),
+                photos.windowed_landmarks(album.landmarks[index], window))
 
     def measure(self, specs, album):
         """Mean landmark error in pixels of 224, and R2 of each group of coefficients, for three kinds of picture."""
-        index = np.arange(len(album.coeff))
+        photos, index, out = self.world.photos, np.arange(len(album.coeff)), {}
+        bare = photos.has_render(index)
         with Frozen(specs, self.name) as recon:
-            out = {}
-            for title, kind, chosen, window in (('crop', 'photo', index[has_render(index)], CROP),
-                                                ('render', 'render', index[has_render(index)], CROP),
-                                                ('free photo', 'photo', index[~has_render(index)], WIDE)):
-                estimate = recon([picture_of(album, i, kind, window, recon.size) for i in chosen])
-                coeff = np.stack([expert_photos.windowed_coeff(album.coeff[i], window) for i in chosen])
-                points = np.stack([expert_photos.windowed_landmarks(album.landmarks[i], window) for i in chosen])
-                distance = np.linalg.norm(landmarks_of(estimate) - points, axis=2)
+            for title, kind, chosen, window in (('crop', 'photo', index[bare], photos.CROP),
+                                                ('render', 'render', index[bare], photos.CROP),
+                                                ('free photo', 'photo', index[~bare], photos.WIDE)):
+                estimate = recon([photos.picture_of(album, i, kind, window, recon.size) for i in chosen])
+                coeff = np.stack([photos.windowed_coeff(album.coeff[i], window) for i in chosen])
+                points = np.stack([photos.windowed_landmarks(album.landmarks[i], window) for i in chosen])
+                distance = np.linalg.norm(landmarks_of(self.world.model, estimate) - points, axis=2)
                 out[f'{title}: landmark error, pixels of 224'] = round(float(distance.mean()), 3)
-                out.update({f'{title}: R2 of {what}': value for what, value in _explained(estimate, coeff)})
+                out.update({f'{title}: R2 of {what}': value
+                            for what, value in _explained(self.world.model, estimate, coeff)})
         return out
 
 
-def _explained(estimate, coeff):
-    """(name, R2) of each group that varies, mean over its coefficients; the pose's angles and translation apart."""
+def _seen(model):
+    """What the coefficients do to mesh and colours: renderer.surface.Quantity of each name in SEEN."""
+    return [quantity for quantity in surface.quantities(model) if quantity.name in SEEN]
+
+
+def importance(model):
+    """[257]: how much the mean square of mesh or colour changes with each coefficient, 1 on average in a group."""
+    weights = np.ones(factors.NUM_RECON)
+    for quantity in _seen(model):
+        squares = np.square(quantity.matrix).sum(axis=0)
+        weights[quantity.coeffs] = squares / squares[squares > 0].mean()
+    return weights
+
+
+def _explained(model, estimate, coeff):
+    """(name, R2) of mesh and albedo as they are seen; of each group that varies, mean over its coefficients; the pose's
+    angles and translation apart.
+    """
+    for quantity in _seen(model):
+        truth, found = quantity.of(coeff), quantity.of(estimate)
+        unexplained = np.square(found - truth).sum() / np.square(truth - truth.mean(axis=0)).sum()
+        yield SEEN[quantity.name], round(1 - float(unexplained), 3)
     parts = [(name, where) for name, where, _ in GROUPS if name not in ('pose', 'translation')]
     parts += [(name, slice(factors.ANGLES.start + i, factors.ANGLES.start + i + 1))
               for i, name in enumerate(('pitch', 'yaw', 'roll'))]
@@ -136,27 +173,15 @@ def _explained(estimate, coeff):
             yield name, round(float(np.mean(1 - residual / coeff[:, where].var(axis=0)[varies])), 3)
 
 
-def landmarks_224(coeff):
-    """Tensor [N, 257] -> landmarks [N, 68, 2] in R_Net's picture, y UP."""
-    model = face_model.load_model()
+def landmarks_224(model, coeff):
+    """Tensor [N, 257] -> landmarks [N, 68, 2] in R_Net's picture, y UP. model: FaceModel."""
     return project_224(FaceDecoder(model, model.landmarks).points(coeff))
 
 
-def landmarks_of(coeff):
+def landmarks_of(model, coeff):
     """`landmarks_224` of an array."""
     with tf.Graph().as_default(), tf.Session() as session:
-        return session.run(landmarks_224(tf.constant(coeff, tf.float32)))
-
-
-def picture_of(album, index, kind, window, size):
-    """[size, size, 3] float32 RGB of photo `index` through `window`; kind: 'photo', 'render', or 'masked', the photo
-    with everything outside of the render's face black."""
-    if kind == 'photo':
-        return look(album.photos[index], window, size)[..., :3].copy()
-    render = look(album.renders[render_index(index)], window, size)
-    if kind == 'render':
-        return render[..., :3].copy()
-    return look(album.photos[index], window, size)[..., :3] * (render[..., 3:] > 127.5)
+        return session.run(landmarks_224(model, tf.constant(coeff, tf.float32)))
 
 
 # ------------------------------------------------------------------------------------------------ identity
@@ -198,38 +223,37 @@ class Identity(Lesson):
 
     def statistics(self, album):
         """Mean and spread of the coefficients of identity."""
-        mean, spread = seen_statistics(album)
+        mean, spread = seen_statistics(self.world.photos, album)
         return {self._mean: mean[IDENTITY], self._spread: spread[IDENTITY]}
 
     def batch(self, album, random, options):
         """Pictures [N, S, S, 3], neighbours of one person, and coefficients [N, 257]."""
-        people = random.choice(len(album.coeff) // expert_photos.PER_PERSON, options.batch // 2, replace=False)
+        photos = self.world.photos
+        people = random.choice(len(album.coeff) // photos.PER_PERSON, options.batch // 2, replace=False)
         pictures, rows = [], []
         for person in people:
-            first = person * expert_photos.PER_PERSON
-            for index in self._pair(random, int(first)):
-                kind = ('photo', 'masked', 'render')[random.randint(3)] if has_render(index) else 'photo'
-                picture = picture_of(album, index, kind, expert_photos.random_window(random, index), options.size)
-                pictures.append(expert_photos.degrade(random, picture))
+            for index in self._pair(random, int(person) * photos.PER_PERSON):
+                kind = ('photo', 'masked', 'render')[random.randint(3)] if photos.has_render(index) else 'photo'
+                window = photos.random_window(random, index)
+                pictures.append(photos.degrade(random, photos.picture_of(album, index, kind, window, options.size)))
                 rows.append(album.coeff[index])
         return [np.stack(pictures), np.stack(rows)]
 
-    @staticmethod
-    def _pair(random, first):
+    def _pair(self, random, first):
         """Two different photos of the person whose first is `first`; at least one has a render."""
-        one = random.randint(expert_photos.WITH_RENDER)
-        other = random.choice([i for i in range(expert_photos.PER_PERSON) if i != one])
+        one = random.randint(self.world.photos.WITH_RENDER)
+        other = random.choice([i for i in range(self.world.photos.PER_PERSON) if i != one])
         return first + one, first + other
 
     def measure(self, specs, album):
         """How well cosines tell who is who, when everything but the person differs."""
-        first = np.arange(0, len(album.coeff), expert_photos.PER_PERSON)
+        photos = self.world.photos
+        first = np.arange(0, len(album.coeff), photos.PER_PERSON)
         with Frozen(specs, self.name) as identity:
-            see = lambda offset, kind, window: _unit(identity(
-                [picture_of(album, i + offset, kind, window, identity.size) for i in first]))
-            seen = {'photo': see(0, 'photo', CROP), 'masked photo': see(0, 'masked', CROP),
-                    'render': see(1, 'render', CROP), 'other photo': see(1, 'photo', CROP),
-                    'render of the same picture': see(0, 'render', CROP)}
+            see = lambda offset, kind: _unit(identity(
+                [photos.picture_of(album, i + offset, kind, photos.CROP, identity.size) for i in first]))
+            seen = {'photo': see(0, 'photo'), 'masked photo': see(0, 'masked'), 'render': see(1, 'render'),
+                    'other photo': see(1, 'photo'), 'render of the same picture': see(0, 'render')}
         out = {}
         for one, other in (('photo', 'other photo'), ('masked photo', 'render'),
                            ('masked photo', 'render of the same picture')):
@@ -259,53 +283,63 @@ def verification(one, other):
 # ------------------------------------------------------------------------------------------------ parsing
 
 class Parser(Lesson):
-    """Face as it is drawn, everything else, hair: shares of each pixel, so that edges are learnt as they are."""
+    """Face as it is drawn, the rest (of the person, where the world tells the background apart), hair, background:
+    shares of each pixel, so that edges are learnt as they are.
+    """
 
     name, network = 'parser', 'small_parser'
 
+    def facts(self):
+        """The number of classes, where it is not the usual one."""
+        classes = self.world.photos.CLASSES
+        return {} if classes == networks_small.CLASSES else {'classes': classes}
+
     def build(self, options):
         """Placeholders, network, loss: cross-entropy of the shares."""
+        classes = self.world.photos.CLASSES
         images = tf.placeholder(tf.float32, [None, options.size, options.size, 3])
-        shares = tf.placeholder(tf.float32, [None, options.size, options.size, networks_small.CLASSES])
+        shares = tf.placeholder(tf.float32, [None, options.size, options.size, classes])
         self.inputs = (images, shares)
-        logits = networks_small.small_parser_logits(images, options.width, trainable=True)
+        logits = networks_small.small_parser_logits(images, options.width, classes, trainable=True)
         self.loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(labels=shares, logits=logits))
-        hair = lambda x: tf.equal(tf.argmax(x, axis=3), networks_small.HAIR)
-        self.shown = [self.loss, tf.reduce_mean(tf.cast(tf.equal(hair(logits), hair(shares)), tf.float32))]
+        right = tf.equal(tf.argmax(logits, axis=3), tf.argmax(shares, axis=3))
+        self.shown = [self.loss, tf.reduce_mean(tf.cast(right, tf.float32))]
 
     def describe(self, means):
         """Means of `shown` in words."""
-        return f'loss {means[0]:.3f}, hair right {100 * means[1]:.1f}%'
+        return f'loss {means[0]:.3f}, right {100 * means[1]:.1f}%'
 
     def batch(self, album, random, options):
-        """Pictures [N, S, S, 3] and shares of the classes [N, S, S, 3]."""
+        """Pictures [N, S, S, 3] and shares of the classes [N, S, S, classes]."""
+        photos = self.world.photos
         rows = np.arange(len(album.coeff))
-        rows = random.choice(rows[has_render(rows)], options.batch)
+        rows = random.choice(rows[photos.has_render(rows)], options.batch)
         pictures, shares = [], []
         for index in rows:
-            window = expert_photos.random_window(random, index)
-            picture = picture_of(album, index, 'photo', window, options.size)
-            pictures.append(expert_photos.degrade(random, picture, color=3.0))
-            shares.append(_shares(album, index, window, options.size))
+            window = photos.random_window(random, index)
+            picture = photos.picture_of(album, index, 'photo', window, options.size)
+            pictures.append(photos.degrade(random, picture, color=3.0))
+            shares.append(photos.shares(album, index, window, options.size))
         return [np.stack(pictures), np.stack(shares)]
 
     def measure(self, specs, album):
-        """Overlap of what is hair with what is found to be hair: intersection over union, of all photos together."""
-        rows = np.arange(len(album.coeff))
-        rows = rows[has_render(rows)]
+        """Overlap of what is hair with what is found to be hair: intersection over union, of all photos together; the
+        same of the background, where it is a class.
+        """
+        photos, rows = self.world.photos, np.arange(len(album.coeff))
+        rows = rows[photos.has_render(rows)]
         with Frozen(specs, self.name) as parser:
-            found = parser([picture_of(album, i, 'photo', CROP, parser.size) for i in rows])[..., networks_small.HAIR]
-        true = np.stack([_shares(album, i, CROP, found.shape[1])[..., networks_small.HAIR] for i in rows])
-        both, either = (found > 0.5) & (true > 0.5), (found > 0.5) | (true > 0.5)
-        return {'hair: intersection over union': round(float(both.sum() / either.sum()), 4),
-                'hair: mean difference of the share': round(float(np.abs(found - true).mean()), 4)}
-
-
-def _shares(album, index, window, size):
-    """[size, size, 3] float32: shares of face, the rest, hair."""
-    hair = look(album.photos[index], window, size)[..., 3] / 255
-    face = np.minimum(look(album.renders[render_index(index)], window, size)[..., 3] / 255, 1 - hair)
-    return np.stack([face, 1 - hair - face, hair], axis=-1)
+            found = parser([photos.picture_of(album, i, 'photo', photos.CROP, parser.size) for i in rows])
+        true = np.stack([photos.shares(album, i, photos.CROP, found.shape[1]) for i in rows])
+        out = {}
+        for what, channel in (('hair', networks_small.HAIR), ('background', networks_small.BACKGROUND)):
+            if channel < photos.CLASSES:
+                is_found, is_true = found[..., channel] > 0.5, true[..., channel] > 0.5
+                overlap = (is_found & is_true).sum() / (is_found | is_true).sum()
+                difference = np.abs(found[..., channel] - true[..., channel]).mean()
+                out[what + ': intersection over union'] = round(float(overlap), 4)
+                out[what + ': mean difference of the share'] = round(float(difference), 4)
+        return out
 
 
 # ------------------------------------------------------------------------------------------------ measuring
