@@ -117,13 +117,18 @@ class Bench:
                     learning_rate=0.001)
         given = {tensor: feed[name] for name, tensor in self._graph.inputs._asdict().items()}
         calls = {'D step': lambda: self._graph.step_D(feed), 'G step': lambda: self._graph.step_G(feed)}
+        every = self._config.r1_interval
+        if every > 1:
+            calls['D step without R1'] = lambda: self._graph.step_D(dict(feed, nimg=minibatch))
         calls.update((name, lambda part=part: tfutil.run(part, given)) for name, part in self._parts.items())
         times = measure_interleaved(calls, repeats)
         found = {name: 1e3 * least / minibatch for name, (_, least, _) in times.items()}
+        plain = found.get('D step without R1', found['D step'])
+        images = 1e3 / (found['D step'] / every + plain * (every - 1) / every + found['G step'])
         operations = budget.step_operations(self._config, resolution, minibatch, self._pairs)
         found.update(budget.shares({step: count / minibatch for step, count in operations.items()}, max(self.rates),
                                    found))
-        return {'minibatch': minibatch, 'images/s': 1e3 / (found['D step'] + found['G step']), **found}
+        return {'minibatch': minibatch, 'images/s': images, **found}
 
 
 def main():
@@ -135,12 +140,14 @@ def main():
                         help='active ones; None: all of the demo, the finest of --full')
     parser.add_argument('--minibatch', type=int, default=None, help="None: the schedule's for one device")
     parser.add_argument('--repeats', type=int, default=3, help='timed turns')
+    parser.add_argument('--r1_interval', type=int, default=1, metavar='N', help='R1 in every Nth step of D')
     parser.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
     args = parser.parse_args()
     from dnnlib.tflib.compat import tf
     from training import configs
     from training.distributed import Cluster
     config = configs.load('ffhq256' if args.full else 'demo64')
+    config.r1_interval = args.r1_interval
     resolutions = args.resolutions or ([256] if args.full else [8, 16, 32, 64])
     print(machine_line())
     with tf.Graph().as_default(), Cluster(precision=args.precision, core_share=config.core_share).session():
