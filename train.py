@@ -69,6 +69,10 @@ OPTIONS = {     # group of --help: {flag: Option}
         w_skin=Option('skin colour', 20.0, 'X', real(0)),
         w_exp_warp=Option('warping between expressions, stage 2', 10.0, 'X', real(0)),
         w_gamma_change=Option('what must not change with the lighting, stage 2', 10.0, 'X', real(0))),
+    "weights of losses that are ours, not the paper's; at 0 they are not built": dict(
+        w_shape=Option('shape of the head as the reconstruction network sees it, in mm of the mesh', 0.0, 'X', real(0)),
+        w_albedo=Option('colour of the skin without light as it sees it, in levels of 255', 0.0, 'X', real(0)),
+        w_exp=Option('expression as it sees it, in mm of the mesh', 0.0, 'X', real(0))),
     "weights of losses that are ours, not the paper's, stage 2; at 0 they are not built": dict(
         w_light_hair=Option('colour of the hair, when the light moves: hue, and less so brightness, once the light on '
                             'the face is divided out', 0.0, 'X', real(0)),

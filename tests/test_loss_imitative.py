@@ -5,6 +5,7 @@ import pytest
 
 from dnnlib.tflib import images, tfutil
 from dnnlib.tflib.compat import tf
+from renderer import factors, surface
 from renderer.face_model import load_face_model_file
 from renderer.face_renderer import FaceRenderer
 from tests.common import assert_close, data
@@ -69,6 +70,30 @@ def test_identity(tf_session, recorded):
     assert_close(tf_session.run(terms.id), recorded['id_loss'], rtol=1e-5)
     _gradients(tf_session, terms.id, [experts.answers['fake'], experts.answers['render']],
                [recorded['id_grad_emb_fake'], recorded['id_grad_emb_render']])
+
+
+@pytest.mark.parametrize('name, coeffs, unit', [
+    ('shape', factors.SHAPE, 100), ('exp', factors.EXPRESSION, 100), ('albedo', factors.TEXTURE, 3 ** -0.5)])
+def test_surface_terms_compare_what_coefficients_do_to_the_drawn_face(tf_session, name, coeffs, unit):
+    model = load_face_model_file(data('face', 'face_model.mat'))
+    found, asked = np.random.RandomState(0).standard_normal([2, 3, factors.NUM_RECON]).astype(np.float32)
+    same = np.zeros_like(found)
+    same[:, coeffs] = found[:, coeffs]
+    basis = model.texture_basis if name == 'albedo' else \
+        model.shape_basis[:, :80] if name == 'shape' else model.shape_basis[:, 80:]
+    moves = unit * ((found - asked)[:, coeffs] @ basis.T.astype(np.float64)).reshape(3, -1, 3)[:, model.region]
+    expected = np.sqrt((moves ** 2).sum(axis=2) @ surface.vertex_weights(model)).mean()
+    experts = RecordedExperts(coeff=found)
+    terms = [imitative_terms([name], None, None, None, experts, coeff=tf.constant(x), model=model)
+             for x in (asked, same)]
+    assert [list(x) for x in terms] == [[name], [name]]
+    value, equal = tf_session.run([x[name] for x in terms])
+    assert_close(value, np.float32(expected), rtol=1e-4)
+    assert expected > 0.1 and equal == pytest.approx(1e-4, rel=1e-2)
+    gradient, = tf_session.run(tf.gradients(terms[0][name], experts.answers['coeff']))
+    inside = np.zeros(factors.NUM_RECON, bool)
+    inside[coeffs] = True
+    assert np.isfinite(gradient).all() and not gradient[:, ~inside].any() and np.abs(gradient[:, inside]).max() > 0
 
 
 @pytest.mark.parametrize('batch, size', [(1, 8), (3, 16)])

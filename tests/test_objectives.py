@@ -29,7 +29,9 @@ EXPERTS = {'recon': dict(network='small_recon', size=32, width=4), 'id': dict(ne
            'parser': dict(network='small_parser', size=32, width=4)}
 OURS = dict(w_light_hair=2.0, w_light_background=3.0, w_pose_hair=5.0, w_pose_background=7.0, w_pose_exp=11.0,
             w_id_exp=13.0)
+SURFACE = dict(w_shape=0.5, w_albedo=0.1, w_exp=2.0)
 IMITATIVE = ['Loss/skin_loss', 'Loss/lm_loss', 'Loss/gamma_loss', 'Loss/id_loss']
+SURFACE_TERMS = ['Loss/shape_loss', 'Loss/albedo_loss', 'Loss/exp_loss']
 CONTRASTIVE = ['Loss/Exp_warp_loss', 'Loss/Hair_region_loss', 'Loss/ID_consistent_loss', 'Loss/Lm_consistent_loss']
 
 
@@ -253,13 +255,14 @@ def test_pairs_differ_in_one_factor(stage2):
 
 def test_generator_step_with_all_terms_of_ours(world, four_classes):
     """Two more pairs; the terms of ours are there with their weights, and a step can be made with them."""
-    built = Built(world, 32, stage=2, full=True, config='demo64', weights=dict(WEIGHTS, **OURS), parser=four_classes)
+    built = Built(world, 32, stage=2, full=True, config='demo64', weights=dict(WEIGHTS, **OURS, **SURFACE),
+                  parser=four_classes)
     with built.graph.as_default(), built.session.as_default():
         names, context, pictures = list(loss_contrastive.CONSTANCY), built.context, built.G_parts[1].fakes
         expected = loss_contrastive.constancy_terms(
             names, {factor: (pictures[i:i + 1], pictures[i + 1:i + 2]) for i, factor in
                     ((2, 'gamma'), (4, 'rot'), (6, 'id'))}, context.experts, context.faces.landmarks_224,
-            surface.quantity(context.faces.model, 'expression').matrix,
+            surface.quantity(context.faces.model, 'expression'),
             objectives._lamp(context, built.G_parts[1].coeff[2:4]))
         fetch = [built.G_loss, dict(built.G_terms), dict(expected), built.G_scores]
         latents = objectives.draw(context, built.inputs, 'G')
@@ -273,14 +276,18 @@ def test_generator_step_with_all_terms_of_ours(world, four_classes):
         value, terms, expected, scores = built.run(fetch)
         latents, noise = built.run(latents, minibatch=2)
         gradients = built.run(gradients)
+        surface_gradients = built.run([tf.gradients(built.G_terms[name], built.G_parts[0].fakes)[0]
+                                       for name in SURFACE_TERMS])
         built.run(op)
         assert built.session.run(optimizer.overflow_count) == 0
     shown = [f'Loss/{name.capitalize()}_loss' for name in names]
-    assert list(built.G_terms) == ['Loss/l1_loss'] + IMITATIVE + CONTRASTIVE + shown
+    assert list(built.G_terms) == ['Loss/l1_loss'] + IMITATIVE + SURFACE_TERMS + CONTRASTIVE + shown
+    for name, gradient in zip(SURFACE_TERMS, surface_gradients):
+        assert terms[name] > 1e-4 and (np.abs(gradient).max(axis=(1, 2, 3)) > 0).all()
     for name, key in zip(names, shown):
         assert_close(terms[key], expected[name], rtol=1e-4, atol=1e-6)
         assert terms[key] > 1e-4
-    weights = [20, 20, 500, 10, 3, 10, 10 * 1, 10 * 2, 10 * 1000] + [OURS['w_' + name] for name in names]
+    weights = [20, 20, 500, 10, 3, 0.5, 0.1, 2, 10, 10 * 1, 10 * 2, 10 * 1000] + [OURS['w_' + name] for name in names]
     adversarial = sum(_softplus(-x).mean() for x in scores)
     assert_close(value, np.float32(adversarial + np.dot(weights, [terms[name] for name in built.G_terms])), rtol=2e-4)
     assert latents.shape == (10, 179) and [len(x) for x in scores] == [3, 8]
@@ -304,6 +311,8 @@ def test_terms_of_weight_0_are_not_built(stage2):
         before = len(stage2.graph.get_operations())
         assert not objectives._constancy(stage2.context, *stage2.G_parts[1])
         assert len(stage2.graph.get_operations()) == before
+        zeros = stage2.context._replace(weights=dict(WEIGHTS, **dict.fromkeys(SURFACE, 0.0)))
+        assert list(objectives.imitative_weights(zeros, stage2.inputs, True))[1:] == ['skin', 'lm', 'gamma', 'id']
 
 
 def test_discriminator_step(stage2):

@@ -68,6 +68,7 @@ RULES = dict(
 
 LOSS_WEIGHTS = (        # flags of train.py
     'w_id', 'w_lm', 'w_gamma', 'w_skin', 'w_exp_warp', 'w_gamma_change',
+    'w_shape', 'w_albedo', 'w_exp',
     'w_light_hair', 'w_light_background', 'w_pose_hair', 'w_pose_background', 'w_pose_exp', 'w_id_exp')
 
 TABLES = ('training_kimg', 'transition_kimg', 'learning_rate_dict', 'tick_kimg_dict')      # may be by resolution

@@ -9,8 +9,8 @@ from collections import OrderedDict, namedtuple
 from dnnlib.tflib import images
 from dnnlib.tflib.compat import tf
 from dnnlib.util import EasyDict
-from renderer import camera, factors
-from training.loss_imitative import cosine
+from renderer import camera
+from training.loss_imitative import cosine, surface_loss
 
 TERMS = ('exp_warp', 'hair', 'id', 'lm')
 
@@ -91,11 +91,11 @@ def landmark_consistent_loss(landmarks1_256, landmarks2_256):
 
 # ---- ours, not the paper's
 
-def constancy_terms(names, pictures, experts, landmarks_of, exp_metric=None, lamp=None):
+def constancy_terms(names, pictures, experts, landmarks_of, expression=None, lamp=None):
     """The terms `names` of CONSTANCY, ours, not the paper's -> OrderedDict of scalars; others are not built.
 
     pictures: {factor: the two fakes of its pairs}, [P, 3, R, R] each, for the factors of `names`. landmarks_of: as for
-    `lighting_terms`. exp_metric: `renderer.surface.quantity`'s matrix (what 'exp'). lamp: see `hair_color_loss`
+    `lighting_terms`. expression: `renderer.surface.quantity` of that name (what 'exp'). lamp: see `hair_color_loss`
     (light_hair). A background needs a parser that tells it, see `perception.experts.tells_background`.
     """
     terms = OrderedDict()
@@ -103,7 +103,7 @@ def constancy_terms(names, pictures, experts, landmarks_of, exp_metric=None, lam
         wanted = OrderedDict((CONSTANCY[name].what, name) for name in names if CONSTANCY[name].factor == factor)
         estimate = experts.reconstruct(tf.concat([fake1, fake2], axis=0))
         if 'exp' in wanted:
-            terms[wanted['exp']] = expression_constant_loss(*tf.split(estimate, 2), metric=exp_metric)
+            terms[wanted['exp']] = surface_loss(*tf.split(estimate, 2), expression)
         if 'hair' in wanted or 'background' in wanted:
             landmarks = landmarks_of(estimate) * (camera.RENDER_SIZE / camera.RECON_SIZE)
             colors, found = experts.regions(tf.concat([fake1, fake2], axis=0), landmarks)
@@ -157,14 +157,3 @@ def background_loss(colors1, colors2, background1, background2):
     difference = images.gaussian_blur((colors1 - colors2) * both, *blur_at(colors1.shape.as_list()[1]))
     distance = tf.sqrt(tf.reduce_sum(tf.square(difference), axis=3) + 1e-8)
     return tf.reduce_sum(distance) / (tf.reduce_sum(both) + 1e-3)
-
-
-def expression_constant_loss(estimate1, estimate2, metric):
-    """How far apart two estimated expressions move the face, ours, not the paper's: mm, root mean square of vertices.
-
-    estimate: [P, 224 or more], reconstruction vectors. metric: [64, 64], of `renderer.surface.quantity`.
-    Coefficients alone would count what nobody sees as much as an open mouth.
-    """
-    difference = estimate1[:, factors.EXPRESSION] - estimate2[:, factors.EXPRESSION]
-    moved = tf.matmul(difference, tf.constant(metric.T, tf.float32))
-    return tf.reduce_mean(tf.sqrt(tf.reduce_sum(tf.square(moved), axis=1) + 1e-8))

@@ -16,14 +16,14 @@ from renderer import surface
 from renderer.factors import BY_NAME, NUM_LATENTS
 from training import loss
 from training.loss_contrastive import CONSTANCY, constancy_terms, expression_terms, lighting_terms
-from training.loss_imitative import FULL_TERMS, L1_TERMS, imitative_terms
+from training.loss_imitative import FULL_TERMS, L1_TERMS, SURFACE_TERMS, imitative_terms
 
 # What does not change within a run.
 Context = namedtuple('Context', (
     'stage',            # 1; or 2, with the contrastive terms
     'config',           # configs.load: R, of the finished networks, is its resolution
     'noise_dim',        # length of the noise vector
-    'weights',          # {flag of train.py: number}; what is ours (loss_contrastive.CONSTANCY) may be absent: 0
+    'weights',          # {flag of train.py: number}; what is ours (CONSTANCY, SURFACE_TERMS) may be absent: 0
     'decoders',         # vae.model.Decoders
     'faces',            # renderer.face_renderer.FaceRenderer
     'experts',          # perception.experts.Experts; None where only L1 is built, in stage 1
@@ -133,7 +133,7 @@ def imitative_loss(context, coeff, fakes, inputs, full):
     render = _rendered(context, coeff, inputs.lod)
     weights = imitative_weights(context, inputs, full)
     terms = imitative_terms(list(weights), fakes, render.image, render.mask, context.experts, coeff, render.landmarks,
-                            context.faces.landmarks_224)
+                            context.faces.landmarks_224, context.faces.model)
     total = tf.add_n([terms[name] * weight for name, weight in weights.items()])
     return total, OrderedDict((f'Loss/{name}_loss', terms[name]) for name in weights)
 
@@ -172,9 +172,9 @@ def _constancy(context, coeff, fakes):
     pictures = OrderedDict((factor, (fakes[2 * i:2 * i + 1], fakes[2 * i + 1:2 * i + 2]))
                            for i, factor in enumerate(paired_factors(context.weights)) if factor in wanted)
     moves = 'exp' in [CONSTANCY[name].what for name in names]
-    metric = surface.quantity(context.faces.model, 'expression').matrix if moves else None
+    expression = surface.quantity(context.faces.model, 'expression') if moves else None
     lamp = _lamp(context, coeff[2:4]) if 'light_hair' in names else None
-    return constancy_terms(names, pictures, context.experts, context.faces.landmarks_224, metric, lamp)
+    return constancy_terms(names, pictures, context.experts, context.faces.landmarks_224, expression, lamp)
 
 
 def _lamp(context, coeff):
@@ -192,6 +192,8 @@ def imitative_weights(context, inputs, full):
         weights.update((name, tf.where(low, config.w_l1, config.w_l1_above)) for name in L1_TERMS)
     if full:
         weights.update((name, context.weights['w_' + name]) for name in FULL_TERMS)
+        ours = [name for name in SURFACE_TERMS if context.weights.get('w_' + name)]
+        weights.update((name, context.weights['w_' + name]) for name in ours)
     return weights
 
 
