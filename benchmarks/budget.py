@@ -66,6 +66,20 @@ def step_operations(config, active, minibatch, pairs=0):
             'G step': fakes * (TRAINED * G + SCORED * D)}
 
 
+def forward_operations(ops):
+    """Operations of one picture in the convolutions and matrix products among `ops` of a TensorFlow graph."""
+    total = 0.0
+    for op in ops:
+        if op.type == 'Conv2D':
+            height, width, inputs, outputs = op.inputs[1].shape.as_list()
+            at = op.get_attr('data_format').decode()
+            rows, columns = [op.outputs[0].shape.as_list()[at.index(axis)] for axis in 'HW']
+            total += 2.0 * inputs * outputs * height * width * rows * columns
+        elif op.type == 'MatMul' and op.inputs[0].shape.as_list()[0] is None:
+            total += 2.0 * np.prod(op.inputs[1].shape.as_list(), dtype=np.float64)
+    return total
+
+
 def machine_rate(repeats=5):
     """Operations a second of TensorFlow's own (products, convolutions), float32 in memory, in the default session.
 

@@ -59,7 +59,10 @@ def _padded(z, columns):
 
 
 def _parts(graph, reals):
-    """{name: tensor} of what steps are made of, for one minibatch of the first device."""
+    """What steps are made of, for one minibatch of the first device -> {name: tensor}, {name: operations by hand}.
+
+    Operations are those of one picture in the frozen networks: forward, and the gradient of the picture.
+    """
     from dnnlib.tflib.compat import tf
     from training import loss, objectives
     context, inputs, G, D = graph.context, graph.inputs, graph.G, graph.D
@@ -81,9 +84,14 @@ def _parts(graph, reals):
     experts, names = context.experts, context.experts.kinds
     answers = {'recon': lambda: experts.reconstruct(pictures), 'id': lambda: experts.identity(pictures),
                'parser': lambda: experts.hair(pictures, context.faces.landmarks_256(coeff))}
+    operations = {}
     for name in names:
-        parts[f'expert {name} forward, backward'] = gradient(tf.reduce_sum(answers[name]()), [pictures])
-    return parts
+        before = len(shown.graph.get_operations())
+        answer = answers[name]()
+        part = f'expert {name} forward, backward'
+        operations[part] = budget.SCORED * budget.forward_operations(shown.graph.get_operations()[before:])
+        parts[part] = gradient(tf.reduce_sum(answer), [pictures])
+    return parts, operations
 
 
 class Bench:
@@ -101,7 +109,7 @@ class Bench:
         reals.set_shape([None, 3, None, None])
         self._config = config
         self._graph = TrainingGraph(cluster, context, new_networks(config, 3, NOISE_DIM), reals)
-        self._parts = _parts(self._graph, reals)
+        self._parts, self._operations = _parts(self._graph, reals)
         self._graph.initialize()
         self.rates = budget.machine_rate()      # of products, of convolutions
         self._pairs = 2 * len(objectives.paired_factors(context.weights)) if context.stage == 2 else 0
@@ -126,8 +134,8 @@ class Bench:
         plain = found.get('D step without R1', found['D step'])
         images = 1e3 / (found['D step'] / every + plain * (every - 1) / every + found['G step'])
         operations = budget.step_operations(self._config, resolution, minibatch, self._pairs)
-        found.update(budget.shares({step: count / minibatch for step, count in operations.items()}, max(self.rates),
-                                   found))
+        operations = {step: count / minibatch for step, count in operations.items()}
+        found.update(budget.shares(dict(operations, **self._operations), max(self.rates), found))
         return {'minibatch': minibatch, 'images/s': images, **found}
 
 
@@ -156,7 +164,7 @@ def main():
         found = [bench.measure(r, args.minibatch, args.repeats) for r in resolutions]
     product, convolution = [rate / 1e9 for rate in bench.rates]
     print(f'TensorFlow alone, all cores: products {product:.0f}, convolutions {convolution:.0f} GFLOP/s; operations '
-          'by hand are those of G and D')
+          "by hand of a step are those of G and D; an expert's part runs beside others within the G step")
     for resolution, column in zip(resolutions, found):
         for step in ('D step', 'G step'):
             record(f'train, {config.name}, stage {args.stage}, {resolution}x{resolution}, {args.precision}, {step}',
