@@ -48,8 +48,8 @@ def _unpacked(parts):
 @functools.lru_cache(maxsize=None)
 def _golden():
     with tarfile.open(os.path.join(DATA, 'golden', 'snapshots.tar.xz')) as packed:
-        packed.extractall(_scratch())
-    return _scratch()
+        packed.extractall(os.path.join(_scratch(), 'golden'))
+    return os.path.join(_scratch(), 'golden')
 
 
 @functools.lru_cache(maxsize=None)

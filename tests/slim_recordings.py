@@ -1,6 +1,6 @@
-"""Makes the slim recordings of tests/data from the whole ones: `python -m tests.slim_recordings` (tests/data/README.md).
+"""Makes the slim recordings of tests/data from the whole ones: `python -m tests.slim_recordings`.
 
-Nothing is drawn at random and nothing is rounded: run again, it writes the same numbers.
+Nothing is rounded; run again, it writes the same bytes. What is kept: tests/data/README.md.
 """
 
 import io
