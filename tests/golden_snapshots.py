@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from tests.common import data
+from tests.common import DATA
 
 KWARGS = {'num_channels': 3, 'resolution': 16, 'label_size': 0, 'fmap_base': 96, 'fmap_max': 12}
 GENERATOR_KWARGS = dict(KWARGS, latent_size=286, dlatent_size=24, mapping_fmaps=20)
@@ -35,10 +35,9 @@ def main(name):
         for network in (G, D, Gs):
             values = {v: rng.randn(*v.shape.as_list()) for k, v in network.vars.items() if not k.endswith('lod')}
             tfutil.set_vars(values)
-        os.makedirs(data('golden'), exist_ok=True)
-        snapshots.save_networks((G, D, Gs), data('golden', name + '.pkl'))
+        snapshots.save_networks((G, D, Gs), os.path.join(DATA, 'golden', name + '.pkl'))
         inputs = {'coeffs': rng.randn(2, 286).astype(np.float32), 'images': rng.rand(2, 3, 16, 16).astype(np.float32)}
-        np.savez_compressed(data('golden', name + '.npz'), **inputs, **outputs(G, D, Gs, **inputs))
+        np.savez_compressed(os.path.join(DATA, 'golden', name + '.npz'), **inputs, **outputs(G, D, Gs, **inputs))
 
 
 if __name__ == '__main__':

@@ -357,9 +357,10 @@ def good():
 
 def cases_of(group, folder):
     mark = os.path.join(folder, 'mark')
-    real = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'data', 'generator', 'networks.pkl')
+    from tests.common import data
     makers = {'attacks': lambda: attacks(mark), 'hidden_attacks': lambda: hidden_attacks(mark), 'giants': giants,
-              'strangers': strangers, 'truncated': lambda: truncated(real), 'mutated': mutated, 'good': good}
+              'strangers': strangers, 'mutated': mutated, 'good': good,
+              'truncated': lambda: truncated(data('generator', 'networks.pkl'))}
     return makers[group]()
 
 

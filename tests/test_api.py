@@ -16,7 +16,7 @@ from dnnlib.util import UserError
 from renderer import coefficient_files
 from sampling import faces
 from sampling.faces import Face
-from tests.common import assert_close, data
+from tests.common import assert_close, data, recording
 
 
 def _face(seed=0, noise_dim=32):
@@ -29,7 +29,7 @@ def test_example_in_the_docstring_runs_anywhere(tmp_path, monkeypatch):
     monkeypatch.setattr(config, 'VAE_WEIGHTS_DIR', str(tmp_path / 'vaes'))
     write_random_vaes(config.VAE_WEIGHTS_DIR)
     shutil.copy(data('generator', 'networks.pkl'), 'model.pkl')
-    np.savetxt('model-average_w_id.txt', np.load(data('generator', 'truncate_io.npz'))['average_w_id'])
+    np.savetxt('model-average_w_id.txt', np.load(recording('generator', 'truncate_io.npz'))['average_w_id'])
     lines = [line.strip() for line in generator.__doc__.splitlines() if line.startswith('    ')]
     assert 4 <= len(lines) <= 8
     names = {}

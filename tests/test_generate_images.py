@@ -20,7 +20,7 @@ from dnnlib.util import UserError
 from renderer import coefficient_files, factors
 from sampling import faces
 from sampling.image_folder import ImageFolder
-from tests.common import assert_close, data, shared
+from tests.common import assert_close, data, recording, shared
 
 SCRIPT = os.path.join(config.ROOT, 'generate_images.py')
 
@@ -106,7 +106,7 @@ def test_defaults_and_the_recorded_model_in_a_process_of_its_own(here):
     for name in ('id', 'exp', 'gamma', 'rot'):
         shared('oracle', 'generator', 'vae_weights', name)
     shutil.copy(data('generator', 'networks.pkl'), 'networks.pkl')
-    recorded = np.load(data('generator', 'truncate_io.npz'))
+    recorded = np.load(recording('generator', 'truncate_io.npz'))
     np.savetxt('average.txt', recorded['average_w_id'])
     done = subprocess.run([sys.executable, SCRIPT, '--model', 'networks.pkl', '--average_w', 'average.txt', '--grid',
                            '--vae_weights', shared('oracle', 'generator', 'vae_weights')],

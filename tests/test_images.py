@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from dnnlib.tflib import images, tfutil
 from dnnlib.tflib.compat import tf
-from tests.common import assert_close, data
+from tests.common import assert_close, kept, recording
 
 
 @pytest.fixture(scope='module')
 def recorded():
-    return np.load(data('face', 'losses_io.npz'))
+    return np.load(recording('face', 'losses_io.npz'))
 
 
 def _evaluate(build, *arrays):
@@ -88,7 +88,7 @@ def test_warp_by_flow_as_recorded(tf_session, recorded):
 def test_warp_by_flow_of_the_rendered_face(tf_session, recorded):
     fake = tf.placeholder(tf.float32, [None, 256, 256, 3])
     y = images.warp_by_flow(fake, tf.constant(recorded['warp_flow']))
-    assert_close(tf_session.run(y, {fake: recorded['warp_fake1']}), recorded['warp_fake_1to2'], atol=1e-5)
+    assert_close(*kept(tf_session.run(y, {fake: recorded['warp_fake1']}), recorded['warp_fake_1to2']), atol=1e-5)
 
 
 def _sample_numpy(x, columns, rows):

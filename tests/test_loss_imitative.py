@@ -8,14 +8,14 @@ from dnnlib.tflib.compat import tf
 from renderer import factors, surface
 from renderer.face_model import load_face_model_file
 from renderer.face_renderer import FaceRenderer
-from tests.common import assert_close, data
+from tests.common import assert_close, data, recording
 from training import loss_imitative
 from training.loss_imitative import imitative_terms
 
 
 @pytest.fixture(scope='module')
 def recorded():
-    return np.load(data('face', 'losses_io.npz'))
+    return np.load(recording('face', 'losses_io.npz'))
 
 
 class RecordedExperts:

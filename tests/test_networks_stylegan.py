@@ -9,7 +9,8 @@ from dnnlib.tflib import layers, pickles, tfutil
 from dnnlib.tflib.compat import IS_TF1, gpu_names, tf
 from dnnlib.tflib.network import Network
 from dnnlib.util import UserError
-from tests.common import assert_close, data, relative_l2
+from tests import recorded_networks
+from tests.common import assert_close, data, kept, recording, relative_l2
 from training import loss, networks_stylegan  # noqa: F401       registers G_style, D_basic
 
 STORED_NOISE = dict(is_validation=True, randomize_noise=False)
@@ -21,10 +22,11 @@ SMALL_G = dict(SMALL, latent_size=6, dlatent_size=7, mapping_fmaps=9, mapping_la
 def oracle(request):
     """One graph with G, D, Gs of a recorded snapshot, its recorded arrays `io` and gradients `grads`."""
     with tf.Graph().as_default() as graph, tfutil.create_session(threads=2, graph=graph) as session:
-        G, D, Gs = [Network.from_state(state) for state in pickles.load_states(data('generator', request.param,
-                                                                                    'networks.pkl'))]
-        io, grads = [dict(np.load(data('generator', request.param, name))) for name in ('io.npz', 'grads_io.npz')]
-        yield types.SimpleNamespace(G=G, D=D, Gs=Gs, io=io, grads=grads, session=session)
+        path = data('generator', request.param, 'networks.pkl')
+        G, D, Gs = [Network.from_state(state) for state in pickles.load_states(path)]
+        io, grads = [dict(np.load(recording('generator', request.param, name))) for name in ('io.npz', 'grads_io.npz')]
+        io.setdefault('images', recorded_networks.pictures(G.static_kwargs['resolution']))
+        yield types.SimpleNamespace(G=G, D=D, Gs=Gs, io=io, grads=grads, session=session, path=path)
 
 
 # ---- every recorded output of the forward pass
@@ -58,8 +60,8 @@ def _synthesis(o, dlatents):
     return o.Gs.components.synthesis.run(o.io[dlatents], randomize_noise=False)
 
 
-def _scores(o, count=None, images='images', **kwargs):
-    return o.D.run(o.io[images][:count], o.io['labels'][:count], **kwargs)
+def _scores(o, count=None, **kwargs):
+    return o.D.run(o.io['images'][:count], o.io['labels'][:count], **kwargs)
 
 
 # Arguments of the recorded system that change no image.
@@ -81,7 +83,7 @@ FORWARD = {     # recorded name: (tolerance, function of the oracle)
     'D_scores_fused': (SCORE, lambda o: _scores(o, fused_scale=True)),
     'D_scores_first3': (SCORE, lambda o: _scores(o, 3)),
     'D_scores_first1': (SCORE, lambda o: _scores(o, 1)),
-    'D_scores_fake': (SCORE, lambda o: _scores(o, images='G_full')),
+    'D_scores_fake': (SCORE, lambda o: o.D.run(_full(o.G, o), o.io['labels'])),
     'G_dlatent_avg_before': (W, lambda o: o.G.get_var('dlatent_avg')),
     'Gs_dlatent_avg_before': (W, lambda o: o.Gs.get_var('dlatent_avg')),
     'G_dlatent_avg_after': (W, lambda o: _average_after(o.G, o, 1)),
@@ -98,7 +100,7 @@ def test_forward(oracle, name):
     if name not in oracle.io:
         pytest.skip('not recorded at this resolution')
     tolerance, evaluate = FORWARD[name]
-    assert_close(evaluate(oracle), oracle.io[name], **tolerance)
+    assert_close(*kept(evaluate(oracle), oracle.io[name]), **tolerance)
 
 
 def test_every_recorded_array_is_compared(oracle):
@@ -109,8 +111,8 @@ def test_linear_structure(oracle):
     io = oracle.io
     if io['images'].shape[2] == 128:
         pytest.skip('the smaller network tells it')
-    assert_close(_with_lods(oracle.G, lambda: _full(oracle.G, oracle, structure='linear'), io['lods']), io['G_lods'],
-                 **IMAGE)
+    images = _with_lods(oracle.G, lambda: _full(oracle.G, oracle, structure='linear'), io['lods'])
+    assert_close(*kept(images, io['G_lods']), **IMAGE)
     assert_close(_with_lods(oracle.D, lambda: _scores(oracle, structure='linear'), io['lods']), io['D_lods'], **SCORE)
 
 
@@ -150,8 +152,9 @@ def test_losses(oracle, losses):
     for name in ('G_loss_mean', 'D_loss_mean'):
         assert_close(terms[name], io[name], atol=2e-5)
     assert_close(terms['r1_penalty'], io['r1_penalty'], rtol=1e-3)
-    assert_close(terms['r1_grad'], io['r1_grad'], atol=1e-5)
-    assert relative_l2(terms['r1_grad'], io['r1_grad']) < 1e-3
+    actual, expected = kept(terms['r1_grad'], io['r1_grad'])
+    assert_close(actual, expected, atol=1e-5)
+    assert relative_l2(actual, expected) < 1e-3
 
 
 def test_gradients_of_every_variable(oracle, losses):
@@ -159,17 +162,15 @@ def test_gradients_of_every_variable(oracle, losses):
                 for name, value in oracle.grads.items()}
     actual = {f'{net}:{name}': value for net, values in losses[1].items() for name, value in values.items()}
     assert set(actual) == set(recorded)
-    wrong = {name: relative_l2(actual[name], recorded[name]) for name in recorded
-             if relative_l2(actual[name], recorded[name]) > 1e-2}
-    assert not wrong
+    errors = {name: relative_l2(*kept(actual[name], value)) for name, value in recorded.items()}
+    assert max(errors.values()) <= 1e-2, errors
 
 
 # ---- recorded behaviour
 
 def test_stored_order(oracle):
     """The stored order is that of the file, component by component."""
-    path = data('generator', '' if oracle.io['images'].shape[2] == 64 else 'extra_r128', 'networks.pkl')
-    for stored, net in zip(pickles.load_states(path), (oracle.G, oracle.D, oracle.Gs)):
+    for stored, net in zip(pickles.load_states(oracle.path), (oracle.G, oracle.D, oracle.Gs)):
         state = net.state()
         assert list(state.components) == list(stored.components)
         for one, other in [(state, stored)] + [(state.components[k], stored.components[k]) for k in state.components]:

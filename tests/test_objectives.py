@@ -17,7 +17,7 @@ from perception import experts as perception
 from renderer import factors, surface
 from renderer.face_model import load_face_model_file
 from renderer.face_renderer import FaceRenderer
-from tests.common import assert_close, data
+from tests.common import assert_close, data, recording
 from training import configs, loss, loss_contrastive, networks_stylegan, objectives  # noqa: F401
 from vae.model import RELEASED, Decoders, decoder_shapes
 
@@ -430,7 +430,7 @@ def test_which_form_a_resolution_takes():
 
 @pytest.mark.parametrize('lod', [0.0, 0.5, 1.0, 1.7, 2.3])
 def test_recorded_reals(tf_session, lod):
-    recorded = np.load(data('face', 'losses_io.npz'))
+    recorded = np.load(recording('face', 'losses_io.npz'))
     level, reals = tf.placeholder(tf.float32, []), tf.placeholder(tf.uint8, [None, 3, None, None])
     shown = objectives.process_reals(reals, level, 16 * 2 ** int(lod))
     assert shown.shape.as_list() == [None, 3, 16 * 2 ** int(lod), 16 * 2 ** int(lod)]

@@ -15,9 +15,9 @@ from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
 from renderer import camera_utils, rasterize_ref
 from renderer import rasterize_triangles as rt
-from tests.common import assert_close, data
+from tests.common import assert_close, recording
 
-RECORDED = np.load(data('face', 'raster_io.npz'))
+RECORDED = np.load(recording('face', 'raster_io.npz'))
 SCENES = [str(name) for name in RECORDED['op_scene_names']]
 IMPLEMENTATIONS = ['cpp', 'ref']
 

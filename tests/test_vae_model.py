@@ -11,7 +11,7 @@ from dnnlib.tflib import checkpoints, tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
 from renderer import factors
-from tests.common import assert_close, data, shared
+from tests.common import assert_close, shared
 from vae import model
 from vae.trainer import Trainer
 
@@ -20,17 +20,13 @@ NAMES = [factor.name for factor in factors.FACTORS]
 
 @pytest.fixture(scope='module')
 def recorded():
-    return np.load(data('generator', 'vae_io.npz'))
+    return np.load(shared('oracle', 'generator', 'vae_io.npz'))
 
 
 @pytest.fixture(scope='module')
-def released(tmp_path_factory):
-    """A weights folder with the committed identity and the released three others."""
-    folder = tmp_path_factory.mktemp('weights')
-    os.symlink(data('generator', 'vae_weights', 'id'), str(folder / 'id'))
-    for name in ('exp', 'gamma', 'rot'):
-        os.symlink(shared('oracle', 'generator', 'vae_weights', name), str(folder / name))
-    return str(folder)
+def released():
+    """A weights folder with a made-up identity and the released three others."""
+    return shared('oracle', 'generator', 'vae_weights')
 
 
 def test_decoders_reproduce_recorded_coefficients(tf_session, recorded, released):
