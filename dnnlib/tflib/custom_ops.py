@@ -28,7 +28,7 @@ except ImportError:     # no such locks there; the atomic rename alone keeps the
 COMPILERS = ('g++', 'c++', 'clang++')
 # No contraction to fused multiply-add and no -ffast-math: results are the same bits on every machine. Square roots that
 # need not set errno are single instructions.
-FLAGS = ('-O3', '-ffp-contract=off', '-fno-math-errno', '-fPIC', '-shared', '-w')
+FLAGS = ('-O3', '-ffp-contract=off', '-fno-math-errno', '-fno-trapping-math', '-fPIC', '-shared', '-w')
 
 HEADERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'kernels')     # what all ops share
 

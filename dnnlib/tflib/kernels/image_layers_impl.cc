@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 // The same source compiled for wider registers, too; the loader chooses. Nothing is contracted, and lanes are channels,
 // never pixels: the same bits.
@@ -171,36 +172,46 @@ INLINE void GradientSumsOfBlock(const Style<T>& style, const StyleGradient<T>& g
   }
 }
 
+// dx of some pixels; by_channel: [6, channels], see below; sums: [2, channels], of dx * noise and of dx.
+template <typename T>
+INLINE void GradientWritePixels(int64_t pixels, int64_t channels, const T* __restrict x, const T* __restrict dy,
+                                const float* __restrict noise, const float* __restrict by_channel, float alpha,
+                                T* __restrict dx, float* __restrict sums) {
+  for (int64_t pixel = 0; pixel < pixels; ++pixel) {
+    const float n = noise[pixel];
+    for (int64_t c = 0; c < channels; ++c) {
+      const float u = Load(x[pixel * channels + c]) + (n * by_channel[c] + by_channel[channels + c]);
+      const float away = Leaky(u, alpha) - by_channel[2 * channels + c];
+      const float centred = Load(dy[pixel * channels + c]) - by_channel[3 * channels + c];
+      const float dv = (centred - away * by_channel[4 * channels + c]) * by_channel[5 * channels + c];
+      const float du = u > 0.0f ? dv : alpha * dv;
+      Store(du, dx + (pixel * channels + c));
+      sums[c] += du * n;
+      sums[channels + c] += du;
+    }
+  }
+}
+
 template <typename T>
 INLINE void GradientWriteBlock(const Style<T>& style, const StyleGradient<T>& gradient, int64_t image, int64_t block,
                                float* parts) {
   const Block<T> of(style, image, block);
   const int64_t channels = style.size.channels;
-  const float *__restrict weight = style.weight, *__restrict bias = style.bias;
-  const float *__restrict mean = style.mean + of.channels_at, *__restrict factor = style.factor + of.channels_at;
-  const float* __restrict scale = style.scale + of.channels_at;
-  const float *__restrict dscale = gradient.dscale + of.channels_at, *__restrict dshift = gradient.dshift + of.channels_at;
-  float* __restrict dweight = PartsOf(style.size, image, block, parts);
-  float* __restrict dbias = dweight + channels;
-  const float alpha = style.alpha, share = 1.0f / static_cast<float>(style.size.pixels);
-  const T* const all = gradient.dy + of.offset;
-  T* const out = gradient.dx + of.offset;
-  std::fill(dweight, dweight + 2 * channels, 0.0f);
-  for (int64_t pixel = 0; pixel < of.pixels; ++pixel) {
-    const T *__restrict x = of.x + pixel * channels, *__restrict dy = all + pixel * channels;
-    T* __restrict dx = out + pixel * channels;
-    const float n = of.noise[pixel];
-    for (int64_t c = 0; c < channels; ++c) {
-      const float u = Load(x[c]) + (n * weight[c] + bias[c]);
-      const float r = factor[c];
-      const float dv = (Load(dy[c]) - dshift[c] * share - (Leaky(u, alpha) - mean[c]) * (r * dscale[c] * share)) *
-                       (r * scale[c]);
-      const float du = u > 0.0f ? dv : alpha * dv;
-      Store(du, dx + c);
-      dweight[c] += du * n;
-      dbias[c] += du;
-    }
+  const float share = 1.0f / static_cast<float>(style.size.pixels);
+  std::vector<float> by_channel(6 * channels);
+  for (int64_t c = 0; c < channels; ++c) {
+    const int64_t at = of.channels_at + c;
+    by_channel[c] = style.weight[c];
+    by_channel[channels + c] = style.bias[c];
+    by_channel[2 * channels + c] = style.mean[at];
+    by_channel[3 * channels + c] = gradient.dshift[at] * share;
+    by_channel[4 * channels + c] = style.factor[at] * gradient.dscale[at] * share;
+    by_channel[5 * channels + c] = style.factor[at] * style.scale[at];
   }
+  float* const sums = PartsOf(style.size, image, block, parts);
+  std::fill(sums, sums + 2 * channels, 0.0f);
+  GradientWritePixels(of.pixels, channels, of.x, gradient.dy + of.offset, of.noise, by_channel.data(), style.alpha,
+                      gradient.dx + of.offset, sums);
 }
 
 // ---- blur, leaky ReLU
