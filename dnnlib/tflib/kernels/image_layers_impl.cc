@@ -41,15 +41,15 @@ INLINE void Store(float value, uint16_t* out) {
 
 INLINE float Leaky(float u, float alpha) { return u > 0.0f ? u : alpha * u; }
 
-// What a loop over a block's pixels needs.
+// Where a block begins in arrays of pixels.
 template <typename T>
 struct Block {
-  int64_t pixels, offset;  // offset: of the first value, in x.
-  const T* __restrict x;
-  const float* __restrict noise;
+  int64_t pixels, offset;  // offset: of the first value in x.
+  const T* x;
+  const float* noise;
   int64_t channels_at;  // Of the image's first channel, in arrays [images, channels].
 
-  INLINE Block(const Style<T>& style, int64_t image, int64_t block) {
+  Block(const Style<T>& style, int64_t image, int64_t block) {
     const Images& size = style.size;
     const int64_t first = block * size.BlockPixels();
     pixels = std::min(size.BlockPixels(), size.pixels - first);
@@ -60,135 +60,161 @@ struct Block {
   }
 };
 
-INLINE float* PartsOf(const Images& size, int64_t image, int64_t block, float* parts) {
+template <typename Float>
+INLINE Float* PartsOf(const Images& size, int64_t image, int64_t block, Float* parts) {
   return parts + (image * size.Blocks() + block) * 2 * size.channels;
 }
 
-INLINE const float* PartsOf(const Images& size, int64_t image, int64_t block, const float* parts) {
-  return parts + (image * size.Blocks() + block) * 2 * size.channels;
+// Loops over pixels know of channels by one array [rows, channels], which begins with weight and bias: compilers
+// vectorise what has few pointers.
+
+constexpr int kAtOnce = 4;  // Pixels that share one access to what belongs to channels.
+
+template <typename T>
+std::vector<float> ByChannel(const Style<T>& style, int rows) {
+  std::vector<float> by_channel(rows * style.size.channels);
+  std::copy(style.weight, style.weight + style.size.channels, by_channel.begin());
+  std::copy(style.bias, style.bias + style.size.channels, by_channel.begin() + style.size.channels);
+  return by_channel;
+}
+
+template <typename T>
+INLINE float BeforeLeaky(T x, float noise, const float* by_channel, int64_t channels, int64_t c) {
+  return Load(x) + (noise * by_channel[c] + by_channel[channels + c]);
 }
 
 // ---- forward
+
+// Adds v - origin and its square; by_channel: weight, bias, origin.
+template <int kPixels, typename T>
+INLINE void AddPixels(int64_t channels, const T* __restrict x, const float* noise, const float* __restrict by_channel,
+                      float alpha, float* __restrict sums) {
+  for (int64_t c = 0; c < channels; ++c) {
+    float sum = 0.0f, square = 0.0f;
+    for (int k = 0; k < kPixels; ++k) {
+      const float u = BeforeLeaky(x[k * channels + c], noise[k], by_channel, channels, c);
+      const float v = Leaky(u, alpha) - by_channel[2 * channels + c];
+      sum += v;
+      square += v * v;
+    }
+    sums[c] += sum;
+    sums[channels + c] += square;
+  }
+}
 
 // Mean, and sum of squared differences from it, of v over the block; relative to its first pixel while adding up.
 template <typename T>
 INLINE void SumsOfBlock(const Style<T>& style, int64_t image, int64_t block, float* parts) {
   const Block<T> of(style, image, block);
   const int64_t channels = style.size.channels;
-  const float *__restrict weight = style.weight, *__restrict bias = style.bias;
-  float* __restrict sums = PartsOf(style.size, image, block, parts);
-  float* __restrict squares = sums + channels;
-  const float alpha = style.alpha;
+  std::vector<float> by_channel = ByChannel(style, 3);
+  float* const origin = by_channel.data() + 2 * channels;
+  for (int64_t c = 0; c < channels; ++c) {
+    origin[c] = Leaky(BeforeLeaky(of.x[c], of.noise[0], by_channel.data(), channels, c), style.alpha);
+  }
+  float* const sums = PartsOf(style.size, image, block, parts);
   std::fill(sums, sums + 2 * channels, 0.0f);
-  const T* __restrict start = of.x;
-  const float start_noise = of.noise[0];
   int64_t pixel = 0;
-  for (; pixel + 4 <= of.pixels; pixel += 4) {
-    const T* __restrict x = of.x + pixel * channels;
-    const float n0 = of.noise[pixel], n1 = of.noise[pixel + 1], n2 = of.noise[pixel + 2], n3 = of.noise[pixel + 3];
-    for (int64_t c = 0; c < channels; ++c) {
-      const float w = weight[c], b = bias[c], origin = Leaky(Load(start[c]) + (start_noise * w + b), alpha);
-      const float v0 = Leaky(Load(x[c]) + (n0 * w + b), alpha) - origin;
-      const float v1 = Leaky(Load(x[c + channels]) + (n1 * w + b), alpha) - origin;
-      const float v2 = Leaky(Load(x[c + 2 * channels]) + (n2 * w + b), alpha) - origin;
-      const float v3 = Leaky(Load(x[c + 3 * channels]) + (n3 * w + b), alpha) - origin;
-      sums[c] += (v0 + v1) + (v2 + v3);
-      squares[c] += (v0 * v0 + v1 * v1) + (v2 * v2 + v3 * v3);
-    }
+  for (; pixel + kAtOnce <= of.pixels; pixel += kAtOnce) {
+    AddPixels<kAtOnce>(channels, of.x + pixel * channels, of.noise + pixel, by_channel.data(), style.alpha, sums);
   }
   for (; pixel < of.pixels; ++pixel) {
-    const T* __restrict x = of.x + pixel * channels;
-    const float n = of.noise[pixel];
-    for (int64_t c = 0; c < channels; ++c) {
-      const float w = weight[c], b = bias[c], origin = Leaky(Load(start[c]) + (start_noise * w + b), alpha);
-      const float v = Leaky(Load(x[c]) + (n * w + b), alpha) - origin;
-      sums[c] += v;
-      squares[c] += v * v;
-    }
+    AddPixels<1>(channels, of.x + pixel * channels, of.noise + pixel, by_channel.data(), style.alpha, sums);
   }
-  const float count = static_cast<float>(of.pixels);
   for (int64_t c = 0; c < channels; ++c) {
-    const float origin = Leaky(Load(start[c]) + (start_noise * weight[c] + bias[c]), alpha);
-    const float away = sums[c] / count;
-    squares[c] = std::max(squares[c] - sums[c] * away, 0.0f);
-    sums[c] = origin + away;
+    const float away = sums[c] / static_cast<float>(of.pixels);
+    sums[channels + c] = std::max(sums[channels + c] - sums[c] * away, 0.0f);
+    sums[c] = origin[c] + away;
+  }
+}
+
+// by_channel: weight, bias, then y = v * row 2 + row 3.
+template <typename T>
+INLINE void WritePixel(int64_t channels, const T* __restrict x, float noise, const float* __restrict by_channel,
+                       float alpha, T* __restrict y) {
+  for (int64_t c = 0; c < channels; ++c) {
+    const float v = Leaky(BeforeLeaky(x[c], noise, by_channel, channels, c), alpha);
+    Store(v * by_channel[2 * channels + c] + by_channel[3 * channels + c], y + c);
   }
 }
 
 template <typename T>
-INLINE void WriteBlock(const Style<T>& style, int64_t image, int64_t block, T* out) {
+INLINE void WriteBlock(const Style<T>& style, int64_t image, int64_t block, T* y) {
   const Block<T> of(style, image, block);
   const int64_t channels = style.size.channels;
-  const float *__restrict weight = style.weight, *__restrict bias = style.bias;
-  const float *__restrict mean = style.mean + of.channels_at, *__restrict factor = style.factor + of.channels_at;
-  const float *__restrict scale = style.scale + of.channels_at, *__restrict shift = style.shift + of.channels_at;
-  const float alpha = style.alpha;
-  T* __restrict y = out + of.offset;
-  for (int64_t pixel = 0; pixel < of.pixels; ++pixel, y += channels) {
-    const T* __restrict x = of.x + pixel * channels;
-    const float n = of.noise[pixel];
-    for (int64_t c = 0; c < channels; ++c) {
-      const float f = factor[c] * scale[c];
-      const float v = Leaky(Load(x[c]) + (n * weight[c] + bias[c]), alpha);
-      Store(v * f + (shift[c] - mean[c] * f), y + c);
-    }
+  std::vector<float> by_channel = ByChannel(style, 4);
+  for (int64_t c = 0; c < channels; ++c) {
+    const int64_t at = of.channels_at + c;
+    const float factor = style.factor[at] * style.scale[at];
+    by_channel[2 * channels + c] = factor;
+    by_channel[3 * channels + c] = style.shift[at] - style.mean[at] * factor;
+  }
+  for (int64_t pixel = 0; pixel < of.pixels; ++pixel) {
+    WritePixel(channels, of.x + pixel * channels, of.noise[pixel], by_channel.data(), style.alpha,
+               y + of.offset + pixel * channels);
   }
 }
 
 // ---- backward
 
-// Sums of dy, and of dy * (v - mean).
+// Adds dy, and dy * (v - mean); by_channel: weight, bias, mean.
+template <int kPixels, typename T>
+INLINE void AddGradients(int64_t channels, const T* __restrict x, const T* __restrict dy, const float* noise,
+                         const float* __restrict by_channel, float alpha, float* __restrict sums) {
+  for (int64_t c = 0; c < channels; ++c) {
+    float sum = 0.0f, product = 0.0f;
+    for (int k = 0; k < kPixels; ++k) {
+      const float u = BeforeLeaky(x[k * channels + c], noise[k], by_channel, channels, c);
+      const float d = Load(dy[k * channels + c]);
+      sum += d;
+      product += d * (Leaky(u, alpha) - by_channel[2 * channels + c]);
+    }
+    sums[c] += sum;
+    sums[channels + c] += product;
+  }
+}
+
 template <typename T>
 INLINE void GradientSumsOfBlock(const Style<T>& style, const StyleGradient<T>& gradient, int64_t image, int64_t block,
                                 float* parts) {
   const Block<T> of(style, image, block);
   const int64_t channels = style.size.channels;
-  const float *__restrict weight = style.weight, *__restrict bias = style.bias;
-  const float* __restrict mean = style.mean + of.channels_at;
-  float* __restrict sums = PartsOf(style.size, image, block, parts);
-  float* __restrict products = sums + channels;
-  const float alpha = style.alpha;
-  const T* const all = gradient.dy + of.offset;
+  std::vector<float> by_channel = ByChannel(style, 3);
+  const float* const mean = style.mean + of.channels_at;
+  std::copy(mean, mean + channels, by_channel.begin() + 2 * channels);
+  const T* const dy = gradient.dy + of.offset;
+  float* const sums = PartsOf(style.size, image, block, parts);
   std::fill(sums, sums + 2 * channels, 0.0f);
   int64_t pixel = 0;
-  for (; pixel + 2 <= of.pixels; pixel += 2) {
-    const T *__restrict x = of.x + pixel * channels, *__restrict dy = all + pixel * channels;
-    const float n0 = of.noise[pixel], n1 = of.noise[pixel + 1];
-    for (int64_t c = 0; c < channels; ++c) {
-      const float w = weight[c], b = bias[c], m = mean[c], d0 = Load(dy[c]), d1 = Load(dy[c + channels]);
-      const float v0 = Leaky(Load(x[c]) + (n0 * w + b), alpha) - m;
-      const float v1 = Leaky(Load(x[c + channels]) + (n1 * w + b), alpha) - m;
-      sums[c] += d0 + d1;
-      products[c] += d0 * v0 + d1 * v1;
-    }
+  for (; pixel + kAtOnce <= of.pixels; pixel += kAtOnce) {
+    const int64_t at = pixel * channels;
+    AddGradients<kAtOnce>(channels, of.x + at, dy + at, of.noise + pixel, by_channel.data(), style.alpha, sums);
   }
   for (; pixel < of.pixels; ++pixel) {
-    const T *__restrict x = of.x + pixel * channels, *__restrict dy = all + pixel * channels;
-    const float n = of.noise[pixel];
-    for (int64_t c = 0; c < channels; ++c) {
-      sums[c] += Load(dy[c]);
-      products[c] += Load(dy[c]) * (Leaky(Load(x[c]) + (n * weight[c] + bias[c]), alpha) - mean[c]);
-    }
+    const int64_t at = pixel * channels;
+    AddGradients<1>(channels, of.x + at, dy + at, of.noise + pixel, by_channel.data(), style.alpha, sums);
   }
 }
 
-// dx of some pixels; by_channel: [6, channels], see below; sums: [2, channels], of dx * noise and of dx.
-template <typename T>
-INLINE void GradientWritePixels(int64_t pixels, int64_t channels, const T* __restrict x, const T* __restrict dy,
-                                const float* __restrict noise, const float* __restrict by_channel, float alpha,
-                                T* __restrict dx, float* __restrict sums) {
-  for (int64_t pixel = 0; pixel < pixels; ++pixel) {
-    const float n = noise[pixel];
-    for (int64_t c = 0; c < channels; ++c) {
-      const float u = Load(x[pixel * channels + c]) + (n * by_channel[c] + by_channel[channels + c]);
+// Writes dx, adds dx * noise and dx; by_channel: weight, bias, mean, then dv = (dy - row 3 - (v - mean) * row 4) *
+// row 5.
+template <int kPixels, typename T>
+INLINE void WriteGradients(int64_t channels, const T* __restrict x, const T* __restrict dy, const float* noise,
+                           const float* __restrict by_channel, float alpha, T* __restrict dx, float* __restrict sums) {
+  for (int64_t c = 0; c < channels; ++c) {
+    float weighted = 0.0f, sum = 0.0f;
+    for (int k = 0; k < kPixels; ++k) {
+      const float u = BeforeLeaky(x[k * channels + c], noise[k], by_channel, channels, c);
       const float away = Leaky(u, alpha) - by_channel[2 * channels + c];
-      const float centred = Load(dy[pixel * channels + c]) - by_channel[3 * channels + c];
+      const float centred = Load(dy[k * channels + c]) - by_channel[3 * channels + c];
       const float dv = (centred - away * by_channel[4 * channels + c]) * by_channel[5 * channels + c];
       const float du = u > 0.0f ? dv : alpha * dv;
-      Store(du, dx + (pixel * channels + c));
-      sums[c] += du * n;
-      sums[channels + c] += du;
+      Store(du, dx + (k * channels + c));
+      weighted += du * noise[k];
+      sum += du;
     }
+    sums[c] += weighted;
+    sums[channels + c] += sum;
   }
 }
 
@@ -198,20 +224,28 @@ INLINE void GradientWriteBlock(const Style<T>& style, const StyleGradient<T>& gr
   const Block<T> of(style, image, block);
   const int64_t channels = style.size.channels;
   const float share = 1.0f / static_cast<float>(style.size.pixels);
-  std::vector<float> by_channel(6 * channels);
+  std::vector<float> by_channel = ByChannel(style, 6);
   for (int64_t c = 0; c < channels; ++c) {
     const int64_t at = of.channels_at + c;
-    by_channel[c] = style.weight[c];
-    by_channel[channels + c] = style.bias[c];
     by_channel[2 * channels + c] = style.mean[at];
     by_channel[3 * channels + c] = gradient.dshift[at] * share;
     by_channel[4 * channels + c] = style.factor[at] * gradient.dscale[at] * share;
     by_channel[5 * channels + c] = style.factor[at] * style.scale[at];
   }
+  const T* const dy = gradient.dy + of.offset;
+  T* const dx = gradient.dx + of.offset;
   float* const sums = PartsOf(style.size, image, block, parts);
   std::fill(sums, sums + 2 * channels, 0.0f);
-  GradientWritePixels(of.pixels, channels, of.x, gradient.dy + of.offset, of.noise, by_channel.data(), style.alpha,
-                      gradient.dx + of.offset, sums);
+  int64_t pixel = 0;
+  for (; pixel + kAtOnce <= of.pixels; pixel += kAtOnce) {
+    const int64_t at = pixel * channels;
+    WriteGradients<kAtOnce>(channels, of.x + at, dy + at, of.noise + pixel, by_channel.data(), style.alpha, dx + at,
+                            sums);
+  }
+  for (; pixel < of.pixels; ++pixel) {
+    const int64_t at = pixel * channels;
+    WriteGradients<1>(channels, of.x + at, dy + at, of.noise + pixel, by_channel.data(), style.alpha, dx + at, sums);
+  }
 }
 
 // ---- blur, leaky ReLU
