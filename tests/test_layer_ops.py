@@ -1,4 +1,4 @@
-"""Our own ops for image layers: values and gradients of the plain layers, in any number of threads; when they are used."""
+"""Our own ops for image layers: values and gradients of the plain layers, the same bits by any number of threads."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,8 @@ from dnnlib.util import UserError
 from tests.common import assert_close, relative_l2
 from training import loss, networks_stylegan  # noqa: F401 (registers networks)
 
-SHAPES = [(2, 3, 5, 7, 2), (1, 1, 1, 3, 1), (3, 16, 16, 32, 1), (4, 4, 4, 512, 4), (1, 33, 17, 5, 1)]   # N H W C, noises
+SHAPES = [      # images, height, width, channels, noise maps
+    (2, 3, 5, 7, 2), (1, 1, 1, 3, 1), (3, 16, 16, 32, 1), (4, 4, 4, 512, 4), (1, 33, 17, 5, 1)]
 NET = dict(resolution=16, fmap_base=64, fmap_max=16)
 
 
@@ -143,8 +144,9 @@ def _evaluate(G, D):
 def test_networks_are_the_same_with_and_without(tf_session):
     G, D = _networks()
     random = np.random.RandomState(1)
-    tfutil.set_vars({v: random.standard_normal(v.shape.as_list()) for net in (G, D) for name, v in net.trainables.items()
-                     if 'Noise' in name or 'bias' in name})
+    for net in (G, D):
+        tfutil.set_vars({v: random.standard_normal(v.shape.as_list()) for name, v in net.trainables.items()
+                         if 'Noise' in name or 'bias' in name})
     ours = _evaluate(G, D)
     assert {'NoiseStyle', 'Blur2d', 'LeakySlope'} <= {op.type for op in tf_session.graph.get_operations()}
     with layers.use_ops(False):
@@ -184,7 +186,7 @@ def test_stays_in_bfloat16_between_convolutions():
     for graph in metadata.partition_graphs:
         for node in graph.node:
             types.setdefault(node.op, set()).add(node.attr['T'].type)
-    for name in layer_ops._NAMES:
+    for name in layer_ops.NAMES:
         assert types[name] == {tf.bfloat16.as_datatype_enum}
 
 

@@ -227,8 +227,7 @@ def G_synthesis(
             shape = [batch] + noise_maps[layer].shape.as_list()[1:]
             noise = _fresh_noise(shape, noise_seed, layer) if randomize_noise else noise_maps[layer]
         if in_one:
-            return layers.noise_style(x, noise, *_noise_weight_and_bias(x), *_style(
-                dlatents_in[:, layer], layers.num_channels(x), use_wscale))
+            return _noise_style(x, noise, dlatents_in[:, layer], use_wscale)
         x = act(_noise_and_bias(x, noise))
         if use_pixel_norm:
             x = layers.pixel_norm(x)
@@ -302,6 +301,12 @@ def _noise_weight_and_bias(x):
     with tf.variable_scope('Noise'):
         weight = tf.get_variable('weight', [channels], initializer=tf.initializers.zeros())
     return weight, _bias(channels)
+
+
+def _noise_style(x, noise, dlatent, use_wscale):
+    """`_noise_and_bias`, leaky ReLU, instance norm and `_style` as one op."""
+    weight_and_bias = _noise_weight_and_bias(x)
+    return layers.noise_style(x, noise, *weight_and_bias, *_style(dlatent, layers.num_channels(x), use_wscale))
 
 
 def _style(dlatent, channels, use_wscale):

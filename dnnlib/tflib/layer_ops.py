@@ -15,7 +15,7 @@ SOURCES = tuple(os.path.join(custom_ops.HEADERS, name) for name in ('image_layer
 SWITCH = 'DISCO_LAYER_OPS'      # environment variable; 0: the plain layers everywhere
 # TensorFlow's own variable: ops that its rewriting for bfloat16 may change to it where their neighbours are.
 _INFERLIST = 'TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_INFERLIST_ADD'
-_NAMES = ('NoiseStyle', 'NoiseStyleGrad', 'Blur2d', 'LeakySlope')
+NAMES = ('NoiseStyle', 'NoiseStyleGrad', 'Blur2d', 'LeakySlope')
 
 _problem = []       # why there are none, said once
 
@@ -60,7 +60,7 @@ def leaky_relu(x: Any, alpha: float) -> Any:
 def _library():
     library = custom_ops.get_library('image_layers', SOURCES)
     listed = [name for name in os.environ.get(_INFERLIST, '').split(',') if name]
-    os.environ[_INFERLIST] = ','.join(listed + [name for name in _NAMES if name not in listed])
+    os.environ[_INFERLIST] = ','.join(listed + [name for name in NAMES if name not in listed])
     return library
 
 

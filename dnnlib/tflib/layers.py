@@ -263,7 +263,7 @@ def instance_norm(x, scale=None, shift=None, epsilon=1e-8):
 
 
 def noise_style(x, noise, weight, bias, scale, shift, alpha=0.2, epsilon=1e-8):
-    """`add_noise_and_bias`, `leaky_relu`, then `instance_norm` with scale and shift [N, C], in one op: see `has_ops`."""
+    """`add_noise_and_bias`, `leaky_relu`, `instance_norm` with scale and shift [N, C] as one op, where `has_ops`."""
     return layer_ops.noise_style(x, noise, weight, bias, scale, shift, alpha, epsilon)
 
 
