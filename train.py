@@ -14,7 +14,7 @@ from dnnlib import tfrecords
 from dnnlib.json_files import read_json
 from dnnlib.options import SEED, Parser, real, whole
 from dnnlib.submission.run_dir import RunContext, create_run_dir, leading_number
-from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, UserError, run_main
+from dnnlib.util import PRECISION_HELP, PRECISIONS, EasyDict, UserError, limit_arenas, run_main
 from metrics import metric_base
 from training import checkpoints, configs, schedule, snapshots
 from worlds import label, parts
@@ -402,6 +402,7 @@ def main():
     options, run_dir = resume(given) if 'resume' in given else (resolve(given), None)
     print(json.dumps(options, indent=2, sort_keys=True))
     check_files(options, run_dir)
+    limit_arenas()      # a twelfth less memory at 64 pixels of ffhq256, as fast
     if 'dry_run' in given:
         _dry_run(options, run_dir)
         return 0

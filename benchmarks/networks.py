@@ -1,4 +1,4 @@
-"""Speed of generator and discriminator: images a second when sampling and training, and where the time goes."""
+"""Speed of generator and discriminator: images a second when sampling and training, where the time goes, our ops."""
 
 import argparse
 import collections
@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from benchmarks import common  # noqa: E402
 from dnnlib.util import run_main  # noqa: E402
 
-PARTS = ('sampling', 'profile', 'training')
+PARTS = ('sampling', 'profile', 'training', 'layers')
 DEMO_OPTIONS = dict(num_channels=3, fmap_base=1024, fmap_max=64)        # the small configuration
 
 
@@ -73,6 +73,38 @@ def training(args, session):
             rows.append([resolution, name, f'{median:.3f} ({least:.3f}-{most:.3f})', f'{16 / median:.1f}',
                          f'{16 / least:.1f}'])
     print(f'\nTraining, fmap_base 1024, fmap_max 64, batch 16\n{common.table(rows)}')
+
+
+def layers(args, session):
+    """What follows a convolution of the demo's generator and discriminator, from our own ops and from TensorFlow's."""
+    from dnnlib.tflib import layers as image_layers
+    from dnnlib.tflib.compat import tf
+    shape, numbers = [16, 64, 64, 32], np.random.RandomState(0)
+    x, noise, weight, scale = [tf.Variable(numbers.standard_normal(size).astype(np.float32), trainable=False)
+                               for size in (shape, [16, 1, 64, 64], [32], [16, 32])]
+    session.run(tf.global_variables_initializer())
+
+    def style(y):
+        if image_layers.has_ops():
+            return image_layers.noise_style(y, noise, weight, weight, scale, scale)
+        return image_layers.instance_norm(image_layers.leaky_relu(
+            image_layers.add_noise_and_bias(y, noise, weight, weight)), scale, scale)
+    calls = {}
+    for name, layer in (('noise, leaky ReLU, norm, style', style), ('blur', image_layers.blur2d),
+                        ('leaky ReLU', image_layers.leaky_relu)):
+        for kind in ('plain', 'our ops'):
+            with image_layers.use_data_format('NHWC'), image_layers.use_ops(kind == 'our ops'):
+                y = layer(x.value())
+                op = tf.reduce_max(y) + tf.reduce_max(tf.gradients(y, x, x.value())[0])
+            calls[name, kind] = lambda op=op: session.run(op)
+    times = common.measure_interleaved(calls, args.repeats)
+    rows = [['forward and backward', 'plain', 'our ops', 'ratio']]
+    for name in sorted({name for name, _ in calls}):
+        plain, ours = [times[name, kind][0] for kind in ('plain', 'our ops')]
+        common.record(f'our ops, {name}', 1e3 * ours, 'ms')
+        rows.append([name, *[common.milliseconds(times[name, kind]) for kind in ('plain', 'our ops')],
+                     f'{plain / ours:.1f}'])
+    print(f'\nLayers of {shape}, float32\n{common.table(rows)}')
 
 
 def _generator(args):

@@ -98,6 +98,7 @@ class Bench:
     """A TrainingGraph on one device, and the tensors its steps are made of, for pictures by chance."""
 
     def __init__(self, config, context):
+        from dnnlib.tflib import layers
         from dnnlib.tflib.compat import tf
         from training import objectives
         from training.distributed import Cluster
@@ -108,8 +109,9 @@ class Bench:
         reals = tf.py_func(lambda: self._pictures, [], tf.uint8)
         reals.set_shape([None, 3, None, None])
         self._config = config
-        self._graph = TrainingGraph(cluster, context, new_networks(config, 3, NOISE_DIM), reals)
-        self._parts, self._operations = _parts(self._graph, reals)
+        with layers.for_devices(cluster.devices):
+            self._graph = TrainingGraph(cluster, context, new_networks(config, 3, NOISE_DIM), reals)
+            self._parts, self._operations = _parts(self._graph, reals)
         self._graph.initialize()
         self.rates = budget.machine_rate()      # of products, of convolutions
         self._pairs = 2 * len(objectives.paired_factors(context.weights)) if context.stage == 2 else 0

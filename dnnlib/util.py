@@ -1,6 +1,7 @@
 """Utilities without TensorFlow: EasyDict, user errors, foreign text, atomic files, the pace of bars."""
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -29,6 +30,7 @@ class EasyDict(dict):
             raise AttributeError(name)
 
 
+_M_ARENA_MAX = -8           # of glibc's malloc.h
 LONGEST_LINE = 2000         # characters of a message that are shown
 
 
@@ -162,3 +164,12 @@ def write_atomic(path: str, data: bytes) -> None:
 def pace() -> float:
     """Seconds between two states of a bar on stderr: a log file wants few."""
     return 0.1 if sys.stderr.isatty() else 30.0
+
+
+def limit_arenas(count: int = 1) -> None:
+    """Let glibc keep freed memory in so many pools, not several for each core: what one thread frees serves all others.
+
+    Call it before there are threads. Other C libraries have no such pools: nothing happens there.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, count)

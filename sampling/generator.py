@@ -161,7 +161,7 @@ class FaceGenerator(LatentDecoder):
         TensorFlow runs anywhere, or 'NCHW'. Not of 'random' noise.
         """
         average = np.zeros([self.num_layers, self.dlatent_size], np.float32) if rate == 1 else self.average_w
-        with self.active(), layers.use_data_format(data_format):
+        with self.active(), layers.use_data_format(data_format), layers.use_ops(False):
             w = self._dlatents(coeffs, average, np.float32(rate))[2]
             return _pictures(self.synthesize(w, 'linear', **self._noise_options()))[0]
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import config
-from dnnlib.tflib import pickles
+from dnnlib.tflib import layer_ops, layers, pickles
 from dnnlib.tflib.compat import IS_TF1
 from dnnlib.util import UserError
 from sampling import export
@@ -182,6 +182,14 @@ def test_a_saved_model_of_a_gpu_runs_on_a_cpu(world, monkeypatch):
         frozen = export._freeze(faces, ['coefficients'], 0.7, 'NHWC')[0]
     formats = [node.attr['data_format'].s for node in frozen.node if 'onv2D' in node.op]
     assert formats and set(formats) == {b'NHWC'}
+
+
+def test_nothing_of_our_own_ops_is_exported(world):
+    """A stranger has not got them, whatever layers are built around an export."""
+    with _generator(world) as faces, layers.use_data_format('NHWC'), layers.use_ops(True):
+        frozen = export._freeze(faces, ['coefficients'], 0.7, 'NHWC')[0]
+    assert not {node.op for node in frozen.node} & set(layer_ops.NAMES)
+    assert 'ReluByOutput' not in str({str(node.attr['_gradient_op_type']) for node in frozen.node})
 
 
 def test_nothing_of_the_users_is_written_over(world, tmp_path, capsys):

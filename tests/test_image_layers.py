@@ -18,10 +18,11 @@ def same_numbers_in_any_order():
     RANDOM.seed(3)
 
 
-@pytest.fixture(params=['NHWC', pytest.param('NCHW', marks=NO_NCHW)])
+@pytest.fixture(params=['NHWC', 'NHWC with our own ops', pytest.param('NCHW', marks=NO_NCHW)])
 def data_format(request):
-    with layers.use_data_format(request.param):
-        yield request.param
+    with layers.use_data_format(request.param[:4]), layers.use_ops('ops' in request.param):
+        assert layers.has_ops() == ('ops' in request.param)
+        yield request.param[:4]
 
 
 def test_format_follows_the_devices_in_use(monkeypatch):
@@ -30,11 +31,11 @@ def test_format_follows_the_devices_in_use(monkeypatch):
     for names, expected in ((['/device:CPU:0', '/device:CPU:1'], 'NHWC'),
                             (['/job:worker/replica:0/task:1/device:GPU:0'], 'NCHW')):
         with layers.for_devices(names):
-            assert layers.data_format() == expected
-    assert layers.data_format() == 'NCHW'
+            assert layers.data_format() == expected and layers.has_ops() == (expected == 'NHWC')
+    assert layers.data_format() == 'NCHW' and not layers.has_ops()
     monkeypatch.setenv('DISCO_DATA_FORMAT', 'NCHW')
     with layers.for_devices(['/device:CPU:0']):
-        assert layers.data_format() == 'NCHW'
+        assert layers.data_format() == 'NCHW' and not layers.has_ops()
 
 
 def _array(*shape):

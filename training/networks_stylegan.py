@@ -218,12 +218,16 @@ def G_synthesis(
     lod = _lod_variable()
     noise_maps = _noise_variables(top) if use_noise else None
     batch = tf.shape(dlatents_in)[0]
+    in_one = layers.has_ops() and use_noise and act is layers.leaky_relu and not use_pixel_norm \
+        and use_instance_norm and use_styles
 
     def epilogue(x, layer):
         noise = None
         if use_noise:
             shape = [batch] + noise_maps[layer].shape.as_list()[1:]
             noise = _fresh_noise(shape, noise_seed, layer) if randomize_noise else noise_maps[layer]
+        if in_one:
+            return _noise_style(x, noise, dlatents_in[:, layer], use_wscale)
         x = act(_noise_and_bias(x, noise))
         if use_pixel_norm:
             x = layers.pixel_norm(x)
@@ -286,12 +290,23 @@ def _fresh_noise(shape, seed, layer):
 
 def _noise_and_bias(x, noise):
     """noise: [N or 1, 1, H, W], the same for all channels up to a weight for each; or None."""
-    channels = layers.num_channels(x)
     if noise is None:
-        return layers.bias_add(x, _bias(channels))
+        return layers.bias_add(x, _bias(layers.num_channels(x)))
+    return layers.add_noise_and_bias(x, noise, *_noise_weight_and_bias(x))
+
+
+def _noise_weight_and_bias(x):
+    """Two tensors [channels]."""
+    channels = layers.num_channels(x)
     with tf.variable_scope('Noise'):
         weight = tf.get_variable('weight', [channels], initializer=tf.initializers.zeros())
-    return layers.add_noise_and_bias(x, noise, weight, _bias(channels))
+    return weight, _bias(channels)
+
+
+def _noise_style(x, noise, dlatent, use_wscale):
+    """`_noise_and_bias`, leaky ReLU, instance norm and `_style` as one op."""
+    weight_and_bias = _noise_weight_and_bias(x)
+    return layers.noise_style(x, noise, *weight_and_bias, *_style(dlatent, layers.num_channels(x), use_wscale))
 
 
 def _style(dlatent, channels, use_wscale):

@@ -28,7 +28,9 @@ except ImportError:     # no such locks there; the atomic rename alone keeps the
 COMPILERS = ('g++', 'c++', 'clang++')
 # No contraction to fused multiply-add and no -ffast-math: results are the same bits on every machine. Square roots that
 # need not set errno are single instructions.
-FLAGS = ('-O3', '-ffp-contract=off', '-fno-math-errno', '-fPIC', '-shared', '-w')
+FLAGS = ('-O3', '-ffp-contract=off', '-fno-math-errno', '-fno-trapping-math', '-fPIC', '-shared', '-w')
+
+HEADERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'kernels')     # what all ops share
 
 _libraries = {}     # {name and sources: loaded module}
 
@@ -36,7 +38,7 @@ _libraries = {}     # {name and sources: loaded module}
 def get_library(name: str, sources: Sequence[str]) -> ModuleType:
     """The Python module of the op library built from `sources`; builds it when no cached file fits.
 
-    name: of the cached file. sources: paths of .cc files; every .h file beside them counts as a source of the key.
+    name: of the cached file. sources: paths of .cc files; every .h file beside them and in HEADERS counts for the key.
     Raises UserError when there is no compiler or the compiler fails; its message then holds command and full output.
     """
     sources = tuple(os.path.abspath(source) for source in sources)
@@ -77,14 +79,15 @@ def compile_command(compiler: Sequence[str], sources: Sequence[str]) -> List[str
     flags = tf.sysconfig.get_compile_flags()
     if not any('-std=' in flag for flag in flags):
         flags = flags + ['-std=c++11']
-    return list(compiler) + list(FLAGS) + flags + list(sources) + tf.sysconfig.get_link_flags()
+    return list(compiler) + list(FLAGS) + ['-I' + HEADERS] + flags + list(sources) + tf.sysconfig.get_link_flags()
 
 
 def cache_key(compiler: Sequence[str], command: Sequence[str], sources: Sequence[str]) -> str:
     """Hash of everything that changes the binary: sources, headers, command, versions of TensorFlow and compiler."""
     key = hashlib.sha256()
-    headers = [header for source in sources for header in glob.glob(os.path.join(os.path.dirname(source), '*.h'))]
-    for path in list(sources) + sorted(set(headers)):
+    folders = {HEADERS, *map(os.path.dirname, sources)}
+    headers = [header for folder in folders for header in glob.glob(os.path.join(folder, '*.h'))]
+    for path in list(sources) + sorted(headers):
         with open(path, 'rb') as file:
             key.update(hashlib.sha256(file.read()).digest())
     version = subprocess.run(list(compiler) + ['--version'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

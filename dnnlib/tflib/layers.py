@@ -10,9 +10,11 @@ import os
 
 import numpy as np
 
+from dnnlib.tflib import layer_ops
 from dnnlib.tflib.compat import gpu_names, tf
 
 _forced = []        # innermost `use_data_format` last
+_with_ops = [False]     # innermost `use_ops` last
 
 
 def data_format():
@@ -34,13 +36,30 @@ def use_data_format(name):
         _forced.pop()
 
 
-def for_devices(names):
-    """Build the layers of this block for devices of these names: on CPUs NHWC, whatever GPUs the machine has besides.
+@contextlib.contextmanager
+def use_ops(wanted):
+    """Build the layers of this block, where they are NHWC, from our own ops (layer_ops), or from TensorFlow's alone."""
+    _with_ops.append(wanted and layer_ops.available())
+    try:
+        yield
+    finally:
+        _with_ops.pop()
 
-    The environment variable DISCO_DATA_FORMAT overrides here, too.
+
+def has_ops():
+    """Whether layers are built from our own ops now."""
+    return _with_ops[-1] and data_format() == 'NHWC'
+
+
+@contextlib.contextmanager
+def for_devices(names):
+    """Build the layers of this block for training on devices of these names: on CPUs NHWC and with our own ops.
+
+    Whatever GPUs the machine has besides. The environment variable DISCO_DATA_FORMAT overrides the format here, too.
     """
     on_gpu = any('GPU' in name for name in names)
-    return use_data_format(os.environ.get('DISCO_DATA_FORMAT') or ('NCHW' if on_gpu else 'NHWC'))
+    with use_data_format(os.environ.get('DISCO_DATA_FORMAT') or ('NCHW' if on_gpu else 'NHWC')), use_ops(not on_gpu):
+        yield
 
 
 def from_nchw(x):
@@ -198,6 +217,9 @@ def _height_width(x):
 
 def blur2d(x):
     """Convolution of each channel with [1, 2, 1] x [1, 2, 1] / 16, zeros outside."""
+    if has_ops():
+        return layer_ops.blur2d(x)
+
     @tf.custom_gradient
     def blur(y):        # symmetric, so it is its own transpose: every derivative is a blur again
         kernel = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32) / 16
@@ -209,7 +231,7 @@ def blur2d(x):
 
 def leaky_relu(x, alpha=0.2):
     """max(x, alpha * x)."""
-    return tf.nn.leaky_relu(x, alpha)
+    return layer_ops.leaky_relu(x, alpha) if has_ops() else tf.nn.leaky_relu(x, alpha)
 
 
 def add_noise_and_bias(x, noise, weight, bias):
@@ -238,6 +260,11 @@ def instance_norm(x, scale=None, shift=None, epsilon=1e-8):
         return (x - mean) * factor
     factor *= per_channel(scale)
     return x * factor + (per_channel(shift) - mean * factor)
+
+
+def noise_style(x, noise, weight, bias, scale, shift, alpha=0.2, epsilon=1e-8):
+    """`add_noise_and_bias`, `leaky_relu`, `instance_norm` with scale and shift [N, C] as one op, where `has_ops`."""
+    return layer_ops.noise_style(x, noise, weight, bias, scale, shift, alpha, epsilon)
 
 
 def _pixel_mean(x):

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
-from dnnlib.tflib import tfutil
+from dnnlib.tflib import layers, tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.tflib.pickles import NetworkState
 from dnnlib.util import EasyDict, UserError, listed, shown
@@ -155,7 +155,8 @@ class Network:
                 self.components[key] = Network.from_state(state)
             self.input_names = list(self._builder.inputs)
             placeholders = [tf.placeholder(tf.float32, name=key) for key in self.input_names]
-            outputs = self._call(placeholders, {}, is_template_graph=True)
+            with layers.use_ops(False):     # first weights depend on the number of ops before them
+                outputs = self._call(placeholders, {}, is_template_graph=True)
         self._collect_vars()
         self.input_shapes = [x.shape.as_list() for x in placeholders]
         self.output_shapes = [y.shape.as_list() for y in outputs]

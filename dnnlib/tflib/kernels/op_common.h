@@ -1,7 +1,7 @@
 // What the TensorFlow ops here share: argument checks, buffers, threads.
 
-#ifndef RENDERER_KERNELS_OP_COMMON_H_
-#define RENDERER_KERNELS_OP_COMMON_H_
+#ifndef DNNLIB_TFLIB_KERNELS_OP_COMMON_H_
+#define DNNLIB_TFLIB_KERNELS_OP_COMMON_H_
 
 #include <algorithm>
 #include <string>
@@ -91,4 +91,4 @@ Status LikeInputs(InferenceContext* c) {
 
 }  // namespace op_common
 
-#endif  // RENDERER_KERNELS_OP_COMMON_H_
+#endif  // DNNLIB_TFLIB_KERNELS_OP_COMMON_H_
