@@ -218,8 +218,7 @@ def G_synthesis(
     lod = _lod_variable()
     noise_maps = _noise_variables(top) if use_noise else None
     batch = tf.shape(dlatents_in)[0]
-    in_one = layers.has_ops() and use_noise and act is layers.leaky_relu and not use_pixel_norm \
-        and use_instance_norm and use_styles
+    in_one = _is_noise_style(act, use_styles and use_noise and use_instance_norm and not use_pixel_norm)
 
     def epilogue(x, layer):
         noise = None
@@ -301,6 +300,11 @@ def _noise_weight_and_bias(x):
     with tf.variable_scope('Noise'):
         weight = tf.get_variable('weight', [channels], initializer=tf.initializers.zeros())
     return weight, _bias(channels)
+
+
+def _is_noise_style(act, usual):
+    """Whether `_noise_style` can take the place of what follows a convolution. usual: the options are the paper's."""
+    return layers.has_ops() and usual and act is layers.leaky_relu
 
 
 def _noise_style(x, noise, dlatent, use_wscale):
