@@ -1,11 +1,15 @@
 """Every test that touches TensorFlow gets a graph and a session of its own."""
 
 import os
+import signal
 import sys
 
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:   # as behind `make test &`; programs under test would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

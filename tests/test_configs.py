@@ -70,7 +70,7 @@ def test_any_file_is_one_line_or_a_whole_schedule(tmp_path_factory, content):
     ({'generator': {'fmap_bass': 64}}, 'generator: unknown fmap_bass; expected some of'),
     ({'generator': {'resolution': 64}}, 'generator: unknown resolution'),
     ({'discriminator': {'fmap_max': '8'}}, "discriminator.fmap_max is '8'"),
-    ({'stage1_weights': {'w_lmm': 1}}, 'stage1_weights: unknown w_lmm; expected some of w_exp_warp'),
+    ({'stage1_weights': {'w_lmm': 1}}, 'stage1_weights: unknown w_lmm; expected some of w_albedo, w_exp'),
     ({'stage2_weights': {'w_lm': -1}}, 'stage2_weights.w_lm is -1; expected a number from 0'),
     ({'generator': {'fmap_base': 64}}, 'generator.fmap_base is 64; expected at least 128 for a resolution of 256')])
 def test_mistakes_are_named(tmp_path, content, message):

@@ -275,6 +275,7 @@ def test_options_build_and_run(tf_session, kwargs):
 
 def test_first_images_have_unit_scale_weights(tf_session):
     """Equalised learning rate: stored weights have standard deviation 1 / lrmul, whatever use_wscale's gain is."""
+    tf.set_random_seed(1)
     G = Network('G', 'G_style', latent_size=64, dlatent_size=64, mapping_fmaps=64, fmap_base=64, resolution=8)
     assert abs(G.get_var('mapping/Dense0/weight').std() / 100 - 1) < 0.1
     assert abs(G.get_var('synthesis/8x8/Conv1/weight').std() - 1) < 0.1
