@@ -14,13 +14,12 @@ phase = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start ))
 
 demo: $(VENV)/.run
 	@for factor in all expression lighting pose; do \
-	  $(RUN) generate_images.py --model demo/demo64.pkl --factor $$factor --subject 4 --variation 6 \
+	  $(RUN) generate_images.py --model demo/demo128.pkl --factor $$factor --subject 4 --variation 6 \
 	    --outdir demo_images/$$factor --grid --overwrite || exit 1; done
 	@echo
 	@echo "Look at demo_images/{all,expression,lighting,pose}/grid.png: each row is one person who does not exist. In"
-	@echo "expression/, lighting/ and pose/ only that one thing changes within a row (with the light, the colours of hair"
-	@echo "and background, too: demo/README.md); in all/ the three change together. Single pictures SSS_VV.png (subject,"
-	@echo "variation) lie beside them."
+	@echo "expression/, lighting/ and pose/ only that one thing is asked to change within a row; in all/ the three change"
+	@echo "together. Single pictures SSS_VV.png (subject, variation) lie beside them."
 
 app: $(VENV)/.app
 	$(RUN) app.py

@@ -206,7 +206,7 @@ def main():
         able = able and not lacking
         print(f'{task:<10}  {"lacks " + ", ".join(lacking) if lacking else "can be done":<28}  {what}')
     if not able and options.world == label.REAL:
-        print('\nwithout those files the synthetic world can be tried: python check_setup.py --world synthetic')
+        print('\nwithout those files the human world can be tried: python check_setup.py --world human')
     return 0 if able else 1
 
 

@@ -31,9 +31,9 @@ PRETRAINED_DIR = _folder('DISCO_PRETRAINED_DIR', 'training', 'pretrained_weights
 OP_CACHE_DIR = _user_cache('DISCO_OP_CACHE_DIR', 'ops')                         # compiled ops
 AVERAGE_CACHE_DIR = _user_cache('DISCO_AVERAGE_CACHE_DIR', 'averages')          # of w, of models in read-only folders
 DEMO_DIR = _folder('DISCO_DEMO_DIR', 'demo')                                    # the small model of the project itself
-DEMO_NAME = 'demo64.pkl'                  # which of the models there draws where the released one is not at hand
+DEMO_NAME = 'demo128.pkl'                 # which of the models there draws where the released one is not at hand
 
 HEARTBEAT_PORT = os.environ.get('DISCO_HEARTBEAT_PORT', '')     # of the chief, training on several hosts; '': by rule
 
 # Worlds (worlds/parts.py) and the module that registers each.
-WORLDS = {'real': 'worlds.real', 'synthetic': 'synthetic.world', 'human': 'human.world'}
+WORLDS = {'real': 'worlds.real', 'human': 'human.world'}

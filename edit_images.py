@@ -3,7 +3,7 @@
 The folder is what preprocess_data.py made of the photos: img/NAME.png and coeff/NAME.mat. Each photo is first inverted:
 the place in the generator is searched for that draws it, which takes minutes and is kept in inversions/; then random
 faces, or other photos (--reference), lend it what shall change. A model draws only what its world holds: for photos of
-real people use the released model; the small synthetic one turns them into its own drawn heads.
+real people use the released model; the small one that comes along turns them into its own drawn heads.
 Only edit pictures of people who agree to it, and say that they are edited.
 """
 

@@ -19,7 +19,7 @@ TOUR = dict(chosen=dict(yaw=0.0, pitch=0.0, brightness=0.0), factor=1,
             sweeps=[('yaw', [-0.5, 0.5]), ('light_left', [0.9, -0.9])])
 EXAMPLES = '''examples:
   python generate_video.py                                      8 people: they turn, the light moves, faces change
-  python generate_video.py --seeds 3,7-9 --sweep yaw=-30deg:30deg --sweep smile=0:1.5 --out turn.gif
+  python generate_video.py --seeds 3,7-9 --sweep yaw=-30deg:30deg --sweep smile=0:1 --out turn.gif
   python generate_video.py --grid 1x1 --walk 6 --set yaw=0      one person turns into another, six times'''
 
 

@@ -21,7 +21,7 @@ EXAMPLES = '''examples:
                                                                          beside each other: python -m metrics.proof
   python run_metrics.py --model network-final.pkl --metrics all --data_dir datasets/ffhq_align \\
       --inception classify_image_graph_def.pb                            all there is
-  python run_metrics.py --source photos --resolution 64                  the best these experts could say: the synthetic
+  python run_metrics.py --source photos                                  the best these experts could say: the human
                                                                          world's own photos of the same numbers
 '''
 
@@ -39,10 +39,10 @@ def _parse():
                             formatter_class=options.argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--metrics', default='groups', metavar='NAMES', help=_metrics_help())
     parser.add_argument('--source', choices=metric_base.SOURCES, default='generator', help='whose pictures: the '
-                        'generator\'s; renders or (synthetic world) photos of the same numbers, to see the best that '
+                        'generator\'s; renders or (human world) photos of the same numbers, to see the best that '
                         'can be reached (default: %(default)s)')
     parser.add_argument('--resolution', type=whole(8, 1024), metavar='R',
-                        help='of renders and photos (default: 256, in the synthetic world 64)')
+                        help='of renders and photos (default: 256, in the human world 128)')
     options.add_model_options(parser)
     _add_judges(parser.add_argument_group('what judges'))
     _add_counts(parser.add_argument_group('how many'), defaults)

@@ -23,7 +23,6 @@ from worlds.agree import one_world
 EXAMPLES = """examples:
   python train.py                                                       stage 1 on datasets/ffhq_align, all GPUs
   python train.py --stage 2 --run_id 0 --snapshot 15000                 stage 2 from run 0's snapshot of 15000 kimg
-  python train.py --config demo64 --data_dir datasets/demo64            the small synthetic world, on a CPU in hours
   python train.py --config demo128 --precision bfloat16                 the human world, on a CPU in some twelve hours
   python train.py --resume latest                                       go on where the newest run stopped
 

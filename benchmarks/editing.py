@@ -1,5 +1,5 @@
-"""Editing of photos: how near edits come to the truth, in the synthetic world, where a person can be photographed again
-with another expression, light or pose; and the time of the search: `python benchmarks/editing.py`."""
+"""Editing of photos: how near edits come to the truth, in the human world, where a person can be photographed again with
+another expression, light or pose; and the time of the search: `python benchmarks/editing.py`."""
 
 import argparse
 import os
@@ -18,8 +18,6 @@ from renderer import factors  # noqa: E402
 
 SEED = 777              # photos that no training set holds
 TURN = 0.45             # radians
-FACE = np.s_[:, 12:52, 14:50]       # where faces are in pictures of 64 pixels
-SIZE = 64
 
 
 def _wishes(coeffs):
@@ -32,10 +30,16 @@ def _wishes(coeffs):
     return wishes
 
 
+def _face(pictures):
+    """Where faces are in pictures [N, S, S, 3]."""
+    size = pictures.shape[1]
+    return pictures[:, 12 * size // 64:52 * size // 64, 14 * size // 64:50 * size // 64]
+
+
 def _photographs(count, size):
     """Photos of people [N, size, size, 3], their coefficients, {word: photos of the same people with a wish}."""
-    from synthetic import prior
-    from synthetic.photos import Photographer
+    from human import prior
+    from human.photos import Photographer
     coeffs, scenes, _ = zip(*[prior.draw(SEED, i, False) for i in range(count)])
     coeffs, photographer = np.stack(coeffs), Photographer(size)
     photos = photographer.draw(coeffs, scenes)[0]
@@ -54,7 +58,7 @@ def differences(model, count, steps):
     from sampling.generator import FaceGenerator
     from worlds.parts import of_model
     with FaceGenerator(model) as faces:
-        photos, coeffs, truth = _photographs(count, SIZE)
+        photos, coeffs, truth = _photographs(count, faces.resolution)
         inverter = inversion.Inverter(faces, of_model(model).expert_specs(), batch=count)
         start = time.perf_counter()
         found = inverter.invert(photos, list(coeffs), steps)
@@ -63,7 +67,7 @@ def differences(model, count, steps):
         for word, wish in _wishes(coeffs).items():
             wanted = [Face(np.concatenate([row[:factors.NUM_COEFFS], np.zeros(faces.noise_dim)])) for row in wish]
             edited = editing.PhotoEditor(faces).images([editing.Edit(*pair) for pair in zip(found, wanted)])
-            results[word] = tuple(np.abs(x[FACE].astype(float) - truth[word][FACE]).mean() for x in (edited, photos))
+            results[word] = tuple(np.abs(_face(x).astype(float) - _face(truth[word])).mean() for x in (edited, photos))
     return results, seconds
 
 
@@ -88,7 +92,7 @@ def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--model', default=os.path.join(config.DEMO_DIR, config.DEMO_NAME),
-                        help='of the synthetic world, 64 pixels (default: %(default)s)')
+                        help='of the human world (default: %(default)s)')
     parser.add_argument('--photos', type=int, default=16, help='how many (default: %(default)s)')
     parser.add_argument('--steps', type=int, default=400, help='of the search (default: %(default)s)')
     parser.add_argument('--resolution', type=int, default=256, help='pixels, of the timing (default: %(default)s)')
@@ -103,7 +107,7 @@ def main():
     print(f'\nsearch: {seconds:.1f} s a photo')
     step = _step_time(args.resolution, 4)
     print(f'search at {args.resolution} x {args.resolution}, batch 4: {milliseconds(step)} a step and photo')
-    record(f'editing, {SIZE}x{SIZE}, search of {args.steps} steps', seconds, 's')
+    record(f'editing, small model, search of {args.steps} steps', seconds, 's')
     record(f'editing, {args.resolution}x{args.resolution}, step', 1e3 * step[0], 'ms')
 
 

@@ -1,7 +1,7 @@
 """Photos a second of each step of preprocess_data.py and of the whole, beside what the reconstruction network allows.
 
 The photos are made here; give --image_path for others (with their .txt beside them). Speed is R_Net's with random
-weights. With --precision bfloat16 coefficients are compared with float32's, of --weights, or of the synthetic world.
+weights. With --precision bfloat16 coefficients are compared with float32's, of --weights, or of the human world.
 """
 
 import argparse
@@ -115,10 +115,10 @@ def network_inputs(folder):
     return np.stack(inputs)
 
 
-def synthetic_inputs(count):
-    """Photos of the synthetic world that its networks never saw, [N, 224, 224, 3] BGR uint8."""
-    from synthetic import prior
-    from synthetic.photos import Photographer
+def human_inputs(count):
+    """Photos of the human world that its networks never saw, [N, 224, 224, 3] BGR uint8."""
+    from human import prior
+    from human.photos import Photographer
     coeffs, scenes, _ = zip(*[prior.draw(UNSEEN, i, True) for i in range(count)])
     photographer = Photographer(RECON_SIZE, 'free')
     parts = [photographer.draw(np.stack(coeffs[i:i + 8]), scenes[i:i + 8])[0] for i in range(0, count, 8)]
@@ -144,7 +144,7 @@ def network_specs(weights):
     from perception import experts
     from worlds.parts import World
     if not weights:
-        return World('synthetic').expert_specs()
+        return World('human').expert_specs()
     if weights.endswith('.json'):
         return experts.load_specs(weights)
     specs = experts.released_specs()
@@ -155,9 +155,9 @@ def network_specs(weights):
 def report_precision(options):
     """Print how far bfloat16's coefficients are off."""
     specs = network_specs(options.weights)
-    photos = network_inputs(options.image_path) if options.image_path else synthetic_inputs(64)
+    photos = network_inputs(options.image_path) if options.image_path else human_inputs(64)
     rms, most = differences(specs, photos, options.batch)
-    print(f'coefficients by bfloat16 against float32, {len(photos)} photos, {options.weights or "synthetic world"}, in '
+    print(f'coefficients by bfloat16 against float32, {len(photos)} photos, {options.weights or "human world"}, in '
           f'units of their spread: rms {rms:.4f}, largest {most:.3f}')
 
 
@@ -172,7 +172,7 @@ def main():
     parser.add_argument('--precision', choices=PRECISIONS, default='float32', help='of the network; '
                         'bfloat16 implies --network and compares coefficients, too (default: %(default)s)')
     parser.add_argument('--weights', metavar='PATH', help='to compare with: as of preprocess_data.py (default: the '
-                        "synthetic world's)")
+                        "human world's)")
     options = parser.parse_args()
     print(common.machine_line())
     with tempfile.TemporaryDirectory() as made:

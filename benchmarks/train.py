@@ -21,10 +21,10 @@ NOISE_DIM = 32
 
 
 def _demo_context(config, stage):
-    """The synthetic world's own files."""
+    """The human world's own files."""
     from training.graph import load_context
     from worlds.parts import World
-    return load_context(World('synthetic'), config, stage, WEIGHTS, NOISE_DIM, forms=[True])
+    return load_context(World('human'), config, stage, WEIGHTS, NOISE_DIM, forms=[True])
 
 
 def _full_context(config, stage):

@@ -5,7 +5,6 @@ import zlib
 
 import numpy as np
 
-from human import face_model
 from renderer import factors
 from worlds import real
 from worlds.parts import EXPERTS_TABLE, Parts, register
@@ -14,11 +13,13 @@ _FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 
 def _face_model(folder=None):
+    from human import face_model
     from renderer.face_model import load_face_model
     return load_face_model(folder) if folder else face_model.load_model()
 
 
 def _template(folder=None):
+    from human import face_model
     return real.load_template(folder) if folder else face_model.template()
 
 
@@ -58,7 +59,7 @@ def _names():
             for name, direction in names.directions().items()}
 
 
-register(face_model.WORLD, Parts(
+register('human', Parts(
     face_model=_face_model, template=_template, vae_weights=os.path.join(_FOLDER, 'weights', 'vae'),
     experts=os.path.join(_FOLDER, 'weights', EXPERTS_TABLE), resolution=128, photographer=ScenePhotographer,
     names=_names))

@@ -85,11 +85,11 @@ class Inputs:
 
 
 def _default_world(options):
-    return 'synthetic' if options.source == 'photos' else 'real'
+    return 'human' if options.source == 'photos' else 'real'
 
 
 def _judge_specs(path):
-    """Specs of networks in the world's place: those of a folder or table as synthetic.experts writes it, a
+    """Specs of networks in the world's place: those of a folder or table as human.experts writes it, a
     reconstruction network at least; or of a checkpoint of R_Net.
     """
     if os.path.isfile(path + '.index'):

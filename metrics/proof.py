@@ -1,6 +1,6 @@
 """The proof table: results of run_metrics.py as markdown, models side by side, what is aimed at beside them.
 
-    python -m metrics.proof demo/demo64-stage1-metrics.jsonl demo/demo64-metrics.jsonl metrics.jsonl
+    python -m metrics.proof demo/demo128-metrics.jsonl metrics.jsonl
 """
 
 import argparse

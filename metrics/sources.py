@@ -1,4 +1,4 @@
-"""Where pictures come from: a generator, or what it imitates (renders, synthetic photos) made from the same numbers.
+"""Where pictures come from: a generator, or what it imitates (renders, the world's photos) made from the same numbers.
 
 A source has: title, facts (what decides its pictures), resolution, active_resolution (pixels that carry something,
 less than resolution while a network grows), noise_dim, latents z -> lambda by `decode`, `pictures` of coefficients.

@@ -159,7 +159,7 @@ def plan(photo_folder: str, landmark_folder: str, save_path: str, settings: Opti
 def _by_an_earlier_version(save_path: str) -> bool:
     """Whether an earlier version, which kept no record, wrote into this folder: it left the world's name there.
 
-    So does synthetic.photos, with photos.json beside it; its img/ and coeff/ are no results.
+    So does human.photos, with photos.json beside it; its img/ and coeff/ are no results.
     """
     names = (label.FILE, places.RECORD, 'photos.json')
     return [os.path.exists(os.path.join(save_path, name)) for name in names] == [True, False, False]

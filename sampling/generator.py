@@ -13,7 +13,6 @@ from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-import config
 from dnnlib import pictures
 from dnnlib.hashes import files_digest
 from dnnlib.tflib import checkpoints, layers
@@ -38,7 +37,7 @@ class FaceGenerator(LatentDecoder):
     """A trained generator with its VAEs, in a graph and session of its own: several may live side by side.
 
     model: path of a snapshot; None: see `pretrained.find_model`.
-    vae_weights: folder of the four VAEs; None: the one that belongs to the model's world, else config.VAE_WEIGHTS_DIR.
+    vae_weights: folder of the four VAEs; None: the one beside the model, else the one of its world.
     average_w: path of the average of w over identities; None: the one beside the model, computed once where missing.
     threads: of TensorFlow; None: one for each core. precision: 'bfloat16' is faster on some CPUs, see
     tfutil.session_config, and changes pictures by a few levels of 255. noise_mode: 'const', the stored noise maps;
@@ -59,7 +58,8 @@ class FaceGenerator(LatentDecoder):
         self._own_vaes = vae_weights is None and bool(facts.get('vae_weights'))
         if self._own_vaes:
             vae_weights = os.path.join(os.path.dirname(os.path.abspath(self.path)), facts['vae_weights'])
-        super().__init__(os.path.abspath(vae_weights or config.VAE_WEIGHTS_DIR), threads=threads, precision=precision)
+        own = vae_weights or parts.World(facts['world']).vae_weights
+        super().__init__(os.path.abspath(own), threads=threads, precision=precision)
         self.names, self._noise_mode = self._world_names, noise_mode
         self._average_path, self._average = average_w, None
         self._controls: Optional[Controls] = None
@@ -92,7 +92,7 @@ class FaceGenerator(LatentDecoder):
 
     def _company(self):
         stem = os.path.splitext(os.path.basename(self.path))[0]
-        return f'copy {stem}-world.json and the folder {snapshots.VAE_FOLDER} along from where the snapshot lay'
+        return f'copy {stem}-world.json and, if it is there, the folder {snapshots.VAE_FOLDER} along from where the snapshot lay'
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
         """As LatentDecoder; when VAEs are missing the UserError says what belongs beside a snapshot."""

@@ -1,12 +1,13 @@
 """Make a trained model small enough to pass on: its moving-average generator alone, decoders, and average of w.
 
-    python -m sampling.pack --model results/00001-sgan-demo64-cpu-stage2/network-final.pkl
+    python -m sampling.pack --model results/00001-sgan-demo128-cpu-stage2/network-final.pkl
 
 Weights are kept in half precision, which moves pictures by less than a level of grey on average; any program that
 reads snapshots reads them.
 """
 
 import argparse
+import filecmp
 import os
 import shutil
 import tempfile
@@ -28,8 +29,8 @@ folder demo). A model of another world can be packed too; give it a folder of it
 def pack_model(model: str, folder: str, name: str = config.DEMO_NAME) -> List[str]:
     """Write <folder>/<name> with its -world.json, -average_w_id.txt, and <folder>/vae; returns the paths.
 
-    model: a snapshot with its world file beside it. Nothing that is there is replaced; a vae/ that holds the same is
-    shared. UserError when a file is in the way, or when the model or its decoders are missing or damaged.
+    model: a snapshot with its world file beside it. Decoders that are the world's own are not copied. Nothing that is
+    there is replaced; a vae/ that holds the same is shared. UserError when a file is in the way, or when the model or its decoders are missing or damaged.
     """
     from dnnlib.tflib import pickles, tfutil
     from dnnlib.tflib.compat import tf
@@ -47,12 +48,14 @@ def pack_model(model: str, folder: str, name: str = config.DEMO_NAME) -> List[st
     with tempfile.TemporaryDirectory() as temporary:
         for factor, path in paths.items():
             export_decoder(path, os.path.join(temporary, factor, RELEASED), factor)
-        _place_vaes(temporary, vae)
+        own = _holds(parts.World(world.name).vae_weights, temporary)
+        if not own:
+            _place_vaes(temporary, vae)
     pickles.save_states([network], target)
-    label.write_model(target, world.name, vae_weights=snapshots.VAE_FOLDER)
+    label.write_model(target, world.name, **({} if own else {'vae_weights': snapshots.VAE_FOLDER}))
     with generator.FaceGenerator(target) as faces:
         faces.load_all()
-    return [target, facts, average, vae]
+    return [target, facts, average] + ([] if own else [vae])
 
 
 def _check_free(paths):
@@ -72,6 +75,12 @@ def _place_vaes(source, vae):
     elif _contents(vae) != _contents(source):
         raise UserError(f'{vae}: there already, and holds something else than the VAEs of this model; choose another '
                         '--output')
+
+
+def _holds(folder, source):
+    """Whether `folder` has all files below `source`, byte for byte."""
+    return all(os.path.isfile(os.path.join(folder, name)) and filecmp.cmp(
+        os.path.join(folder, name), os.path.join(source, name), shallow=False) for name in _names(source))
 
 
 def _halved(state):
@@ -94,6 +103,10 @@ def _contents(folder):
 
 def _files(path):
     return [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+
+
+def _names(path):
+    return [os.path.relpath(file, path) for file in _files(path)]
 
 
 def _size(path):

@@ -12,20 +12,18 @@ def _main(monkeypatch, *arguments):
     return check_setup.main()
 
 
-def test_the_synthetic_world_can_do_everything(monkeypatch, capsys):
-    assert _main(monkeypatch, '--world', 'synthetic') == 0
+def test_the_human_world_can_do_everything(monkeypatch, capsys):
+    assert _main(monkeypatch, '--world', 'human') == 0
     out = capsys.readouterr().out
-    assert 'lacks' not in out and 'missing' not in out and 'demo64.pkl' in out
+    assert 'lacks' not in out and 'missing' not in out and 'demo128.pkl' in out and 'computed from human/' in out
     for task in check_setup.TASKS:
         assert f'\n{task}' in out
 
 
-def test_the_human_world_lacks_a_model_only(monkeypatch, capsys):
-    assert _main(monkeypatch, '--world', 'human') == 1
-    out = capsys.readouterr().out
-    assert 'is of the synthetic world, not of the human one' in out and 'computed from human/' in out
-    for task, (_, needs) in check_setup.TASKS.items():
-        assert f'\n{task:<10}  {"lacks model" if "model" in needs else "can be done":<28}' in out
+def test_a_model_of_another_world_is_named(monkeypatch, capsys):
+    model = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
+    assert _main(monkeypatch, '--world', 'real', '--task', 'draw', '--model', model) == 1
+    assert f'{model} is of the human world, not of the real one' in capsys.readouterr().out
 
 
 def test_what_is_missing_says_where_it_comes_from(monkeypatch, capsys, tmp_path):
@@ -42,6 +40,6 @@ def test_a_damaged_model_is_no_model(monkeypatch, capsys, tmp_path):
     shutil.copy(os.path.join(config.DEMO_DIR, config.DEMO_NAME), path)
     with open(path, 'r+b') as file:
         file.truncate(5000)
-    assert _main(monkeypatch, '--world', 'synthetic', '--task', 'draw', '--model', path) == 1
+    assert _main(monkeypatch, '--world', 'human', '--task', 'draw', '--model', path) == 1
     out = capsys.readouterr().out
     assert 'damaged' in out and 'lacks model' in out

@@ -55,7 +55,7 @@ def test_any_file_is_one_line_or_a_whole_schedule(tmp_path_factory, content):
 
 
 @pytest.mark.parametrize('content,message', [
-    ({'base': 'demo64', 'resolution': 256}, 'training_kimg has nothing for resolution 128; growing to 256 needs'),
+    ({'base': 'demo64', 'resolution': 256}, 'training_kimg has nothing for resolution 64, 128; growing to 256 needs'),
     ({'training_kimg': {'8': 10, '32': 10}}, 'training_kimg has nothing for resolution 16, 64, 128;'),
     ({'transition_kimg': {'8': 10}, 'resolution': 32}, 'transition_kimg has nothing for resolution 16'),
     ({'training_kimg': {'8': 10, '24': 10}}, 'training_kimg is .*expected a number from 0 .* or a table'),

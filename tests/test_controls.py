@@ -53,14 +53,14 @@ def test_names_of_the_light_do_not_touch_each_other():
 
 @pytest.fixture(scope='module')
 def rendered():
-    """faces -> renders of the synthetic head without pose, [N, 64, 64, 3], with what is lit in all of them: a mask."""
+    """faces -> renders of the human head without pose, [N, 64, 64, 3], with what is lit in all of them: a mask."""
     from dnnlib.tflib.compat import tf
     from dnnlib.tflib.runner import GraphRunner
     from renderer.face_renderer import FaceRenderer
     with GraphRunner() as runner:
         with runner.building():
             coeffs = tf.placeholder(tf.float32, [None, 254])
-            render = FaceRenderer(World('synthetic').face_model()).render(coeffs, 64)
+            render = FaceRenderer(World('human').face_model()).render(coeffs, 64)
 
         def draw(*faces):
             image, mask = runner.run([render.image, render.mask], {coeffs: np.stack([face.coeffs for face in faces])})
@@ -160,9 +160,9 @@ def test_faces_take_values_by_name():
         assert other.get('smile') == pytest.approx(1)
 
 
-def test_every_name_of_the_synthetic_world_moves_its_own_part():
-    names = World('synthetic').names()
-    assert {'smile', 'beard'} <= set(names) and World('real').names() == {}
+def test_every_name_of_the_human_world_moves_its_own_part():
+    names = World('human').names()
+    assert {'smile', 'jawOpen', 'stubble'} <= set(names) and World('real').names() == {}
     for name, (_, _, low, high) in names.items():
         direction = controls.find(name, names)
         assert direction.name == name and low < high and direction.vector.any()

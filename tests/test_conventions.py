@@ -10,15 +10,12 @@ from dnnlib.tflib import tfutil
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
 from human import face_model as human_face
-from human import prior as human_prior
+from human import prior
 from preprocess import conventions, landmarks, picture_files
 from renderer import face_model
 from renderer.face_decoder import FaceDecoder, project_224, project_256
-from synthetic import face_model as synthetic_face
-from synthetic import prior as synthetic_prior
 from tests.common import assert_close, shared
 
-WORLDS = {'synthetic': (synthetic_face, synthetic_prior), 'human': (human_face, human_prior)}
 SIZE = (400, 400)
 WRONG = {       # {name: (points -> points of another convention, part of the reason)}
     'nose first': (lambda p: p[[2, 0, 1, 3, 4]], 'nose first'),
@@ -42,11 +39,10 @@ def real():
     return landmarks.five_points(points), {name: landmarks.read(os.path.join(folder, name)) for name in files}
 
 
-@pytest.fixture(scope='module', params=['synthetic', 'human'])
-def synthetic(request):
-    """(template, landmarks [N, 5, 2]) of a drawn world: both views, heads turned as far as they ever are."""
-    faces, prior = WORLDS[request.param]
-    model = faces.load_model()
+@pytest.fixture(scope='module')
+def drawn():
+    """(template, landmarks [N, 5, 2]) of the human world: both views, heads turned as far as they ever are."""
+    model = human_face.load_model()
     coeffs = np.stack([prior.coefficients(np.random.RandomState(k), free=True) for k in range(200)])
     limits = np.array(prior.ANGLES)[:, 1]
     corners = np.array(list(itertools.product(*[(-limit, limit) for limit in limits])))
@@ -58,7 +54,7 @@ def synthetic(request):
         views = session.run([project_224(points), project_256(points)])
     found = [landmarks.five_points(points) * [1, -1] + [0, size] for view, size in zip(views, (224, 256))
              for points in view.astype(np.float64)]
-    return landmarks.five_points(faces.template()), np.array(found)
+    return landmarks.five_points(human_face.template()), np.array(found)
 
 
 def _check(points, template, size):
@@ -73,16 +69,16 @@ def test_right_files_pass(real):
         _check(points, template, (1200, 1200))
 
 
-def test_drawn_worlds_pass(synthetic):
-    template, found = synthetic
+def test_a_drawn_world_passes(drawn):
+    template, found = drawn
     for points in found:
         _check(points + 100, template, (500, 500))      # some faces reach beyond the picture
 
 
 @pytest.mark.parametrize('kind', sorted(WRONG))
-def test_other_conventions_are_refused(kind, real, synthetic):
+def test_other_conventions_are_refused(kind, real, drawn):
     change, reason = WRONG[kind]
-    for template, points in [(real[0], p) for p in real[1].values()] + [(synthetic[0], p) for p in synthetic[1][::20]]:
+    for template, points in [(real[0], p) for p in real[1].values()] + [(drawn[0], p) for p in drawn[1][::20]]:
         points = change(np.clip(points / points.max() * 300 + 20, 0, 390))
         with pytest.raises(UserError, match='do not lie as those of an upright face, they seem to be .*' + reason):
             conventions.understand(points, template, SIZE)

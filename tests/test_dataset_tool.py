@@ -48,7 +48,7 @@ def small(tmp_path_factory):
     """A folder with pictures and the dataset `d` made of them by the command, unshuffled -> (folder, pictures)."""
     folder = tmp_path_factory.mktemp('small')
     pictures = _pictures(folder / 'in')
-    label.write(str(folder), 'synthetic')
+    label.write(str(folder), 'human')
     done = _run('create_from_images', 'd/', 'in', '--shuffle', '0', '--workers', '1', cwd=str(folder))
     assert done.returncode == 0 and 'Added 5 images.' in done.stdout, done.stderr
     return folder, pictures
@@ -58,7 +58,7 @@ def test_create(small):
     folder, pictures = small
     assert sorted(os.listdir(str(folder / 'd'))) == ['d-r02.tfrecords', 'd-r03.tfrecords', 'd-r04.tfrecords',
                                                      'made.jsonl', 'world.json']
-    assert label.read(str(folder / 'd')) == 'synthetic'
+    assert label.read(str(folder / 'd')) == 'human'
     for picture, image in zip(pictures, _read(folder / 'd')):
         assert np.array_equal(image, picture.transpose(2, 0, 1))
     for picture, image in zip(pictures, _read(folder / 'd', 2)):
@@ -336,7 +336,7 @@ def test_folders_in_folders_and_those_of_preprocessing(tmp_path):
     os.rename(str(tmp_path / 'in'), str(tmp_path / 'img'))
     (tmp_path / 'hair').mkdir()
     shutil.copy(str(tmp_path / 'img' / 'p0.png'), str(tmp_path / 'hair' / 'p0.png'))
-    label.write(str(tmp_path), 'synthetic')
+    label.write(str(tmp_path), 'human')
     assert dataset_writer.ImageFiles(str(tmp_path)).names == source.names
 
 

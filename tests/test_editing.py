@@ -1,4 +1,4 @@
-"""Photos in w+ and edits of them: the search, the rule of edits, edit_images.py, and truth in the synthetic world."""
+"""Photos in w+ and edits of them: the search, the rule of edits, edit_images.py, and truth in the human world."""
 
 import os
 import shutil
@@ -215,7 +215,7 @@ def test_pictures_are_kept_until_what_they_show_changes(world, photos, capsys):
 
 
 def test_another_identity_network_means_another_search(world, photos, capsys):
-    table = os.path.join(config.ROOT, 'synthetic', 'weights')
+    table = os.path.join(config.ROOT, 'human', 'weights')
     shutil.copytree(table, 'experts')
     os.remove('experts/world.json')
     command = world + ['--steps', 8, '--variation', 1, '--experts', 'experts']
@@ -298,7 +298,7 @@ def test_missing_networks_and_mixed_worlds(world, photos, capsys, monkeypatch):
     monkeypatch.setattr(config, 'PRETRAINED_DIR', 'no_weights')
     code, _, err = run_script(SCRIPT, world, capsys)
     assert code == 1 and 'id_net' in err
-    label.write('data', 'synthetic')
+    label.write('data', 'human')
     code, _, err = _run(world, capsys)
     assert code == 1 and 'worlds cannot be mixed' in err
 
@@ -310,14 +310,14 @@ def test_photos_that_the_model_cannot_draw_are_named_before_the_search(capsys):
         own = faces.images(faces.random_faces(2, seed=11), rate=1)
         y, x = np.mgrid[:64, :64] / 64.0
         strange = np.stack([255 * x * y, 128 + 100 * np.sin(9 * x), 255 * (1 - y)], axis=2).astype(np.uint8)
-        health.warn_of_photos(faces, own, 'ab', 'synthetic')
+        health.warn_of_photos(faces, own, 'ab', 'human')
         assert capsys.readouterr().err == ''
-        health.warn_of_photos(faces, list(own) + [strange], 'abc', 'synthetic')
+        health.warn_of_photos(faces, list(own) + [strange], 'abc', 'human')
         said = capsys.readouterr().err
         assert said.startswith("warning: 1 of 3 photos") and "('c')" in said and 'the released model' in said
 
 
-def test_real_photos_are_strange_to_the_synthetic_model():
+def test_real_photos_are_strange_to_the_small_model():
     folder = shared('data', 'photos')
     real = [Image.open(os.path.join(folder, name)).convert('RGB') for name in sorted(os.listdir(folder))
             if name.endswith(('.jpg', '.png'))]
@@ -329,7 +329,7 @@ def test_real_photos_are_strange_to_the_synthetic_model():
     assert np.mean(health.strangeness(own, real) > health.MOST_STRANGE) > 0.8
 
 
-# The truth: photos of the synthetic world can be taken again with another pose or light
+# The truth: photos of the human world can be taken again with another pose or light
 
 def test_edits_come_nearer_to_the_true_photo():
     results, _ = differences(DEMO, count=4, steps=120)

@@ -1,4 +1,4 @@
-"""Small experts of the drawn worlds: lessons, training that can be resumed, the command, the committed weights."""
+"""Small experts of the human world: lessons, training that can be resumed, the command, the committed weights."""
 
 import glob
 import json
@@ -15,21 +15,14 @@ from dnnlib.util import UserError
 from human import experts
 from perception import expert_training
 from renderer import camera, factors
-from synthetic import experts as synthetic_experts
 from tests.common import assert_close
 
-SCHOOLS = {'human': experts.SCHOOL, 'synthetic': synthetic_experts.SCHOOL}
 SEED = 5
 
 
-@pytest.fixture(scope='module', params=sorted(SCHOOLS))
-def school(request):
-    return SCHOOLS[request.param]
-
-
 @pytest.fixture(scope='module')
-def world(school):
-    return school.world()
+def world():
+    return experts.SCHOOL.world()
 
 
 @pytest.fixture(scope='module')
@@ -132,17 +125,17 @@ def test_verification():
 
 # ------------------------------------------------------------------------------------------------ the command
 
-def test_command_writes_weights_and_a_table(school, world, tmp_path, monkeypatch):
+def test_command_writes_weights_and_a_table(world, tmp_path, monkeypatch):
     monkeypatch.setattr(world.photos, 'PART', 8)
     from dnnlib.tflib import checkpoints
     from perception import experts as perception
     output, kept = str(tmp_path / 'out'), str(tmp_path / 'work')
     for name in ('recon', 'parser'):
-        options = expert_training.parse_options(school, [
+        options = expert_training.parse_options(experts.SCHOOL, [
             '--output', output, '--work', kept, '--photos', '256', '--held_out', '64', '--kimg', '0.016', '--size',
             '16', '--width', '4', '--batch', '8'])
         options.photos, options.held_out = 16, 8
-        accuracy = expert_training.run(school, options, name)
+        accuracy = expert_training.run(experts.SCHOOL, options, name)
         assert all(np.isfinite(value) for value in accuracy.values())
     specs = perception.load_specs(os.path.join(output, expert_training.TABLE))
     assert sorted(specs) == ['parser', 'recon'] and specs['parser'].get('classes', 3) == world.photos.CLASSES
@@ -174,8 +167,8 @@ def test_a_broken_table_is_not_overwritten(tmp_path):
     assert path.read_text() == '[]'
 
 
-def test_help_does_not_load_tensorflow(school):
-    code = (f'import sys; from {school.name} import experts; sys.argv = ["x", "--help"]\n'
+def test_help_does_not_load_tensorflow():
+    code = ('import sys; from human import experts; sys.argv = ["x", "--help"]\n'
             'try: experts.main()\nexcept SystemExit: pass\nassert "tensorflow" not in sys.modules')
     done = subprocess.run([sys.executable, '-c', code], cwd=config.ROOT, stdout=subprocess.PIPE,
                           universal_newlines=True)
@@ -185,10 +178,10 @@ def test_help_does_not_load_tensorflow(school):
 # ------------------------------------------------------------------------------------------------ committed weights
 
 @pytest.fixture(scope='module')
-def committed(school):
+def committed():
     """(specs, table) of the weights that belong to the project."""
     from perception import experts as perception
-    path = os.path.join(school.weights, expert_training.TABLE)
+    path = os.path.join(experts.SCHOOL.weights, expert_training.TABLE)
     with open(path, encoding='utf-8') as file:
         return perception.load_specs(path), json.load(file)
 

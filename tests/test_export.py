@@ -138,7 +138,7 @@ def test_the_example_turns_a_face(demo, tmp_path):
 def test_the_layout_sets_what_face_set_sets(demo):
     facts = json.loads(json.dumps(export.layout(demo)))
     face = demo.random_face(seed=2)
-    assert {'yaw', 'light_left', 'smile', 'dark skin'} <= set(facts['controls'])
+    assert {'yaw', 'light_left', 'smile', 'melanin'} <= set(facts['controls'])
     np.testing.assert_allclose(facts['coefficients']['mean'], demo.mean_face().coeffs[:254], rtol=1e-5)
     for name, control in facts['controls'].items():
         coeffs, vector = face.coeffs[:254].copy(), np.array(control['vector'])

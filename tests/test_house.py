@@ -10,7 +10,7 @@ import pytest
 import config
 
 PACKAGES = ('dnnlib', 'dnnlib.tflib', 'renderer', 'worlds', 'perception', 'preprocess', 'vae', 'training', 'sampling',
-            'metrics', 'synthetic', 'human')
+            'metrics', 'human')
 LONGEST = {'training/networks_stylegan.py': 80, 'training/training_loop.py': 150}      # lines of one function
 
 

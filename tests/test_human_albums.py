@@ -1,4 +1,4 @@
-"""Albums that the human world's networks will learn from: people, packed pictures, windows into photos."""
+"""Albums that the human world's networks learn from: people, packed pictures, windows into photos."""
 
 import glob
 import os
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dnnlib.util import UserError
-from human import expert_photos, photos
-from human.expert_photos import CROP, Window, has_render, look
+from human import expert_photos, face_model, photos
+from human.expert_photos import CROP, WIDE, Window, has_render, look
 from renderer import factors
 from tests.common import assert_close
 
@@ -107,6 +107,17 @@ def test_the_crop_window_is_the_training_camera(album):
         seen = look(album.photos[i], CROP, 64)[..., :3]
         assert np.median(np.abs(seen - rgb[i])) < 5
         assert_close(expert_photos.windowed_landmarks(album.landmarks[i], CROP), points[i] * 3.5, atol=0.01)
+
+
+@pytest.mark.parametrize('window', [CROP, WIDE, Window(1.1, 8.0, -6.0), Window(0.95, -9.0, 4.0)])
+def test_windowed_coefficients_put_the_landmarks_where_the_window_shows_them(album, window):
+    from perception.expert_lessons import landmarks_of
+    model = face_model.load_model()
+    coeff = np.stack([expert_photos.windowed_coeff(c, window) for c in album.coeff])
+    shown = np.stack([expert_photos.windowed_landmarks(p, window) for p in album.landmarks])
+    distance = np.linalg.norm(landmarks_of(model, coeff) - shown, axis=2)
+    assert distance.mean() < 0.5 and distance.max() < 2.5       # of 224 pixels: perspective is not quite a window
+    assert (coeff[:, :factors.NUM_COEFFS] == album.coeff[:, :factors.NUM_COEFFS]).all()
 
 
 def test_look_moves_up_and_right():

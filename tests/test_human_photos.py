@@ -9,7 +9,7 @@ import pytest
 import scipy.io
 
 from dnnlib.util import UserError
-from human import anatomy, canvas, face_model, hair, photos, prior, scenes, shading
+from human import anatomy, canvas, clothes, face_model, hair, photos, prior, scenes, shading
 from preprocess import alignment, landmarks
 from renderer import factors
 from tests.common import assert_close
@@ -75,6 +75,17 @@ def test_strands_grow_outside_the_head(style):
     distance = np.linalg.norm(strands.points[::25, 0][:, None] - scalp, axis=2).min(axis=1)
     assert distance.max() < 0.35                                # other people's roots are not far from the mean's
     assert (strands.colors >= 0).all() and (strands.width > 0).all()
+
+
+@pytest.mark.parametrize('cut', sorted(scenes.CUTS))
+def test_clothes_fit_around_the_chest_and_look_outwards(cut):
+    for i in range(2):
+        coeff, scene, _ = prior.draw(3, i)
+        mesh = clothes.garment(scene.clothes._replace(cut=cut), face_model.identity_shape(coeff))
+        assert all(np.isfinite(part).all() for part in mesh)
+        assert_close(np.linalg.norm(mesh.normals, axis=1), np.ones(len(mesh.normals)), atol=1e-3)
+        middle = anatomy.from_base(*clothes.CHEST)
+        assert ((mesh.normals * (mesh.points - middle)).sum(axis=1) > 0).mean() > 0.8
 
 
 def test_bald_people_have_no_hair(small):

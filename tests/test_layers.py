@@ -6,7 +6,7 @@ import os
 import config
 
 FOLDERS = ('dnnlib', 'renderer', 'worlds', 'perception', 'preprocess', 'vae', 'training', 'sampling', 'metrics',
-           'synthetic', 'human', 'benchmarks')
+           'human', 'benchmarks')
 
 ROWS = {        # longest matching prefix decides; ARCHITECTURE.md shows this table
     'config': 0, 'dnnlib': 0,
@@ -16,7 +16,7 @@ ROWS = {        # longest matching prefix decides; ARCHITECTURE.md shows this ta
     'worlds': 4,
     'training': 5,
     'sampling': 6,
-    'metrics': 7, 'synthetic': 7, 'human': 7,
+    'metrics': 7, 'human': 7,
     'benchmarks': 8,
     # Standard library only, so that every folder may know names, the layout of vectors, the camera.
     'renderer.factors': 0, 'renderer.camera': 0, 'worlds.label': 0, 'worlds.agree': 0,

@@ -1,4 +1,4 @@
-"""Metrics on the synthetic world: its own photos pass, renders pass, an untrained generator fails; the Inception graph,
+"""Metrics on the human world: its own photos pass, renders pass, an untrained generator fails; the Inception graph,
 growing networks, path length, run_metrics.py end to end with good and bad input.
 """
 
@@ -25,7 +25,7 @@ from metrics.judges import InceptionFeatures, Judge
 from perception import experts
 from renderer import factors
 from sampling import pretrained
-from synthetic import photos, prior
+from human import photos, prior
 from tests.common import assert_close
 from training import networks_stylegan
 from worlds import label, parts
@@ -37,10 +37,10 @@ SCRIPT = os.path.join(config.ROOT, 'run_metrics.py')
 
 
 def write_untrained(path, resolution=SIZE, **options):
-    """A generator with random weights that belongs to the synthetic world."""
+    """A generator with random weights that belongs to the human world."""
     write_random_model(path, resolution=resolution, fmap_base=16 * resolution, fmap_max=32, dlatent_size=64,
                        mapping_fmaps=64, mapping_layers=2, **options)
-    label.write_model(path, 'synthetic')
+    label.write_model(path, 'human')
     np.savetxt(pretrained.average_w_path(path), np.zeros([2 * int(np.log2(resolution)) - 2, 64]))
     return path
 
@@ -78,7 +78,7 @@ def _decode(self, latents):
 
 @pytest.fixture(scope='module')
 def of_photos(place):
-    """Results of the synthetic world's own photos."""
+    """Results of the human world's own photos."""
     with mock.patch.object(sources.PhotoSource, 'decode', _decode):
         return _measure('groups,fid,kid', _options(place, source='photos', model=None))
 
@@ -153,7 +153,7 @@ def test_hair(of_photos, of_untrained):
 
 
 def test_constancy(of_photos):
-    """Photos keep hair and background; the synthetic world lights them with the face, so light changes them."""
+    """Photos keep hair and background; the human world lights them with the face, so light changes them."""
     spread = {word: of_photos['constancy', word]['details'] for word in WORDS[1:]}
     assert max(spread['expression'].values()) < 2
     assert spread['pose']['hair'] < 10 and spread['lighting']['hair'] > 2 * spread['expression']['hair']
@@ -177,13 +177,13 @@ def test_distances_of_distributions(of_photos, of_untrained):
     assert fid['value'] < 0.25 * of_untrained['fid', None]['value']
     assert abs(kid['value']) < 0.1 * of_untrained['kid', None]['value']
     assert fid['counts'] == dict(reals=NUM, fakes=NUM) and 'rank_deficient' not in fid['details']
-    assert 'small_id, 128 numbers' in fid['features'] and 'of synthetic/weights, a generator may' in fid['features']
+    assert 'small_id, 128 numbers' in fid['features'] and 'of human/weights, a generator may' in fid['features']
     assert 'reals in file order' in fid['convention']
 
 
 def test_without_a_data_set_the_world_draws_photos(place):
     """Photos of one world are alike, whoever draws them; a judge's own identity network is told."""
-    judge = os.path.join(config.ROOT, 'synthetic', 'weights')
+    judge = os.path.join(config.ROOT, 'human', 'weights')
     options = _options(place, data_dir=None, recon=judge)
     with mock.patch.object(sources.PhotoSource, 'decode', _decode):
         photos = _measure('fid', options._replace(source='photos', model=None))['fid', None]
@@ -205,7 +205,7 @@ def test_every_result_says_how_and_on_how_many(of_photos, of_untrained):
     assert {name for name, _ in of_untrained} | {'faces'} == set(metric_base.METRICS)
     for result in list(of_photos.values()) + list(of_untrained.values()):
         assert len(result['convention']) > 30 and result['counts'] and result['seed'] == 1
-        assert result['world'] == 'synthetic' and result['resolution'] == result['grown_to'] == SIZE
+        assert result['world'] == 'human' and result['resolution'] == result['grown_to'] == SIZE
         assert 'features' in result or set(result['experts']) == {'recon', 'id', 'parser'}
         assert result['value'] is None or np.isfinite(result['value'])
 
@@ -254,9 +254,9 @@ def test_no_layer_of_a_picture_repeats_one_of_another(tf_session):
 
 
 def test_another_reconstruction_network(place, tmp_path):
-    table = os.path.join(config.ROOT, 'synthetic', 'weights')
+    table = os.path.join(config.ROOT, 'human', 'weights')
     shutil.copytree(table, str(tmp_path / 'second'))
-    options = _options(place, source='renders', model=None, world='synthetic')
+    options = _options(place, source='renders', model=None, world='human')
     recon = [inputs.Inputs(options._replace(recon=path)).specs['recon'].weights
              for path in (None, str(tmp_path / 'second'))]
     assert recon == [os.path.join(folder, 'small_recon') for folder in (table, str(tmp_path / 'second'))]
@@ -272,7 +272,7 @@ def test_the_background_is_a_class_of_its_own_where_the_parser_has_one():
         shown = x[..., :1] / 255
         return tf.concat([0 * shown, 0 * shown, shown, 1 - shown], axis=3)
 
-    world, picture = parts.World('synthetic'), np.zeros([1, SIZE, SIZE, 3], np.uint8)
+    world, picture = parts.World('human'), np.zeros([1, SIZE, SIZE, 3], np.uint8)
     picture[:, :20] = 255
     with mock.patch.object(experts.Experts, 'parse', parse), \
             contextlib.closing(Judge(world.expert_specs(), world.face_model(), True)) as judge:
@@ -352,7 +352,7 @@ def test_inception_sees_batches_of_any_size_in_0_255(tmp_path):
 def test_fid_with_the_inception_graph(place, tmp_path):
     path = str(tmp_path / 'graph.pb')
     write_small_inception(path)
-    options = _options(place, source='renders', model=None, world='synthetic', num=12, inception=path)
+    options = _options(place, source='renders', model=None, world='human', num=12, inception=path)
     result = _measure('fid', options)['fid', None]
     assert result['features'] == 'Inception graph.pb, pool_3, 5 numbers' and result['value'] > 0
     assert 'experts' not in result
@@ -407,7 +407,7 @@ def test_one_command_gives_the_proof_table(place, of_untrained, capsys):
 
 
 def test_renders_pass_and_an_interrupted_run_goes_on(tmp_path, capsys, monkeypatch):
-    made, arguments = [], ['--source', 'renders', '--world', 'synthetic', '--metrics', 'slope,landmarks,control',
+    made, arguments = [], ['--source', 'renders', '--world', 'human', '--metrics', 'slope,landmarks,control',
                            '--subjects', 6, '--variations', 2, '--cache', tmp_path / 'cache', '--output',
                            tmp_path / 'out.jsonl']
     pictures = sources.RenderSource.pictures
@@ -437,7 +437,7 @@ def test_renders_pass_and_an_interrupted_run_goes_on(tmp_path, capsys, monkeypat
     (['--resolution', '32'], '--resolution belongs to --source renders and photos'),
     (['--metrics', 'ds'], '--metrics ds: it compares with real pictures; name them with --data_dir'),
     (['--metrics', 'ds,fid', '--data_dir', 'nowhere'], 'nowhere: no such dataset folder'),
-    (['--world', 'real'], 'is of the synthetic world, the world asked for is of the real world'),
+    (['--world', 'real'], 'is of the human world, the world asked for is of the real world'),
     (['--source', 'photos', '--world', 'real'], '--source photos: the real world draws no photos'),
     (['--source', 'renders', '--metrics', 'ppl_w_full'], 'it measures a generator, not renders'),
     (['--output', 'model.pkl/x.jsonl'], 'results cannot be written there'),

@@ -330,7 +330,7 @@ def test_shares_of_displacement_do_not_ask_how_coefficients_are_scaled():
 
 def _result(metric, value, factor=None, source='generator', **details):
     return dict(metric=metric, factor=factor, value=value, details=details, source=source, model='x/small.pkl',
-                counts=dict(subjects=2, variations=3, fakes=5, reals=6), world='synthetic', features='some')
+                counts=dict(subjects=2, variations=3, fakes=5, reals=6), world='human', features='some')
 
 
 def test_proof_table_knows_what_misses_its_aim():

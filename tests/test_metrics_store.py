@@ -94,7 +94,7 @@ def pictures(tmp_path_factory):
     arrays = np.random.RandomState(0).randint(0, 256, [7, 16, 16, 3]).astype(np.uint8)
     for i, array in enumerate(arrays):
         Image.fromarray(array).save(str(folder / f'{i:03d}.png'))
-    label.write(str(folder.parent), 'synthetic')
+    label.write(str(folder.parent), 'human')
     return str(folder.parent), arrays
 
 
@@ -103,7 +103,7 @@ def records(pictures, tmp_path_factory):
     """The same pictures as TFRecords in their order."""
     folder = str(tmp_path_factory.mktemp('records') / 'set')
     source = dataset_writer.ImageFiles(os.path.join(pictures[0], 'img'))
-    dataset_writer.write_dataset(folder, source, shuffle=False, workers=1, world_name='synthetic')
+    dataset_writer.write_dataset(folder, source, shuffle=False, workers=1, world_name='human')
     return folder
 
 
@@ -111,7 +111,7 @@ def test_reals_are_the_same_from_both_forms(pictures, records):
     folder, arrays = pictures
     for place in (folder, os.path.join(folder, 'img'), records):
         reals = Reals(place, 16, 100)
-        assert reals.count == 7 and world_of(place) == 'synthetic'
+        assert reals.count == 7 and world_of(place) == 'human'
         assert_close(reals.read(2, 3), arrays[2:5])
         assert_close(reals.read(5, 2), arrays[5:])
         assert_close(reals.read(0, 4), arrays[:4])      # backwards too

@@ -17,12 +17,12 @@ from worlds import label
 
 @pytest.fixture(scope='module')
 def model(tmp_path_factory):
-    """A snapshot of random networks that belongs to the synthetic world, with the VAEs of that world beside it."""
+    """A snapshot of random networks that belongs to the human world, with VAEs of its own beside it."""
     folder = str(tmp_path_factory.mktemp('model'))
     path = os.path.join(folder, 'network-final.pkl')
     shutil.copy(data('generator', 'networks.pkl'), path)
-    shutil.copytree(os.path.join(config.DEMO_DIR, 'vae'), os.path.join(folder, 'own'))
-    label.write_model(path, 'synthetic', vae_weights='own')
+    write_random_vaes(os.path.join(folder, 'own'))
+    label.write_model(path, 'human', vae_weights='own')
     return path
 
 
@@ -33,7 +33,7 @@ def test_packed_model_draws_the_same(model, tmp_path, capsys, monkeypatch):
     assert sorted(os.listdir(str(tmp_path))) == ['small-average_w_id.txt', 'small-world.json', 'small.pkl', 'vae']
     packed = os.path.join(str(tmp_path), 'small.pkl')
     assert os.path.getsize(packed) < os.path.getsize(model) / 4 and packed in capsys.readouterr().out
-    assert label.read_model(packed) == {'world': 'synthetic', 'vae_weights': 'vae'}
+    assert label.read_model(packed) == {'world': 'human', 'vae_weights': 'vae'}
     pictures = []
     for path in (model, packed):
         with FaceGenerator(path) as faces:
@@ -41,6 +41,16 @@ def test_packed_model_draws_the_same(model, tmp_path, capsys, monkeypatch):
     assert pictures[0].std() > 20
     difference = np.abs(pictures[1] - pictures[0])          # of 255
     assert difference.mean() < 0.2 and difference.max() < 3
+
+
+def test_decoders_of_the_world_are_not_copied(model, tmp_path):
+    snapshot = shutil.copy(model, str(tmp_path / 'snapshot.pkl'))
+    shutil.copytree(os.path.join(config.ROOT, 'human', 'weights', 'vae'), str(tmp_path / 'as-used'))
+    label.write_model(snapshot, 'human', vae_weights='as-used')
+    packed = os.path.join(str(tmp_path / 'out'), 'small.pkl')
+    paths = pack.pack_model(snapshot, os.path.dirname(packed), 'small.pkl')
+    assert sorted(paths) == sorted(pack._files(os.path.dirname(packed))) and len(paths) == 3
+    assert label.read_model(packed) == {'world': 'human'}
 
 
 @pytest.mark.parametrize('there', ['small.pkl', 'small-world.json', 'small-average_w_id.txt', 'vae/model.py'])
@@ -64,7 +74,7 @@ def test_models_with_the_same_vaes_share_them(model, tmp_path):
     pack.pack_model(model, str(tmp_path), 'second.pkl')
     changed = shutil.copytree(os.path.dirname(model), str(tmp_path / 'changed'))
     shutil.rmtree(os.path.join(changed, 'own'))
-    write_random_vaes(os.path.join(changed, 'own'))
+    write_random_vaes(os.path.join(changed, 'own'), seed=1)
     before = pack._contents(str(tmp_path / 'vae'))
     with pytest.raises(UserError, match='holds something else than the VAEs of this model'):
         pack.pack_model(os.path.join(changed, os.path.basename(model)), str(tmp_path), 'third.pkl')

@@ -20,7 +20,7 @@ SMALL = dict(fmap_base=64, fmap_max=8)
 
 @contextlib.contextmanager
 def opened(precision):
-    """A small TrainingGraph of the synthetic world, 16 pixels; its reals are fed."""
+    """A small TrainingGraph of the human world, 16 pixels; its reals are fed."""
     config = EasyDict(configs.load('demo64'), resolution=16, full_resolution=64, discriminator=SMALL,
                       generator=dict(SMALL, dlatent_size=16, mapping_fmaps=16, mapping_layers=2))
     cluster = Cluster(precision=precision)

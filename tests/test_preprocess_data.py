@@ -164,7 +164,7 @@ def test_world_is_kept(tmp_path):
     label.write(str(tmp_path), 'real')
     assert label.read(str(tmp_path)) == 'real'
     with pytest.raises(UserError, match='cannot be mixed'):
-        label.write(str(tmp_path), 'synthetic')
+        label.write(str(tmp_path), 'human')
     (tmp_path / 'world.json').write_text('[]')
     with pytest.raises(UserError, match='world.json'):
         label.read(str(tmp_path))
@@ -174,17 +174,17 @@ def test_worlds_of_model_and_networks_must_agree(tmp_path):
     for name in ('face', 'nets'):
         (tmp_path / name).mkdir()
     options = preprocess_data.parse_options(
-        ['--image_path', 'x', '--world', 'synthetic', '--face_model', str(tmp_path / 'face'), '--weights',
+        ['--image_path', 'x', '--world', 'human', '--face_model', str(tmp_path / 'face'), '--weights',
          str(tmp_path / 'nets' / 'experts.json')])
     (tmp_path / 'nets' / 'experts.json').write_text('{}')
     preprocess_data.open_world(options)
-    label.write(str(tmp_path / 'face'), 'synthetic')
+    label.write(str(tmp_path / 'face'), 'human')
     preprocess_data.open_world(options)
-    label.write(str(tmp_path / 'nets'), 'other')
-    with pytest.raises(UserError, match='nets/experts.json is of the other world, all else is of the synthetic world'):
+    label.write(str(tmp_path / 'nets'), 'real')
+    with pytest.raises(UserError, match='nets/experts.json is of the real world, all else is of the human world'):
         preprocess_data.open_world(options)
     options.world = 'real'
-    with pytest.raises(UserError, match='face is of the synthetic world'):
+    with pytest.raises(UserError, match='face is of the human world'):
         preprocess_data.open_world(options)
 
 
@@ -285,7 +285,7 @@ def test_folders_of_earlier_versions(tmp_path):
     _outcome(folder, out)
     plan.write_skipped(str(out), {'x.png': 'old'})
     (out / 'made.jsonl').unlink()
-    label.write(str(out), 'synthetic')
+    label.write(str(out), 'human')
     later = os.stat(str(out / 'img' / 'b.png')).st_mtime + 10
     os.utime(str(folder / 'b.txt'), (later, later))
     outcome = _outcome(folder, out)
@@ -299,11 +299,11 @@ def test_folders_of_earlier_versions(tmp_path):
     assert _outcome(folder, out).again == {'landmarks changed': 1}
 
 
-def test_photos_of_the_synthetic_world_are_no_earlier_results(tmp_path):
+def test_photos_of_the_human_world_are_no_earlier_results(tmp_path):
     folder, out = _good_photos(tmp_path / 'in', ['a.png']), tmp_path / 'out'
     _outcome(folder, out)
     (out / 'made.jsonl').unlink()
-    label.write(str(out), 'synthetic')
+    label.write(str(out), 'human')
     (out / 'photos.json').write_text('{}')
     outcome = _outcome(folder, out)
     assert (outcome.adopted, outcome.new, outcome.before) == (0, 0, 0)
@@ -454,7 +454,7 @@ def small_world(tmp_path_factory):
                   tfutil.init_uninitialized_vars)
     table = folder / 'experts.json'
     table.write_text(json.dumps({'recon': dict(network='small_recon', weights='recon', size=32, width=4)}))
-    return ['--face_model', model, '--weights', str(table), '--world', 'synthetic', '--workers', '1']
+    return ['--face_model', model, '--weights', str(table), '--world', 'human', '--workers', '1']
 
 
 def test_command_end_to_end(tmp_path, small_world):
@@ -466,7 +466,7 @@ def test_command_end_to_end(tmp_path, small_world):
     assert f'3 photos done, 0 were done before, {len(reasons)} skipped' in first.stdout
     assert '--detect finds them' in first.stdout
     assert len((tmp_path / 'out' / 'skipped.txt').read_text().splitlines()) == len(reasons)
-    assert label.read(str(tmp_path / 'out')) == 'synthetic'
+    assert label.read(str(tmp_path / 'out')) == 'human'
     again = _run(*options, cwd=str(tmp_path))
     assert again.returncode == 0 and '0 photos done, 3 were done before' in again.stdout
     mixed = _run(*(options + ['--world', 'real']), cwd=str(tmp_path))

@@ -21,7 +21,7 @@ SCRIPT = os.path.join(config.ROOT, 'run_metrics.py')
 def test_results_are_not_added_to_other_files(here, capsys, content):  # noqa: F811
     with open('mine', 'wb') as file:
         file.write(content)
-    code, _, err = run_script(SCRIPT, ['--source', 'photos', '--world', 'synthetic', '--output', 'mine'], capsys)
+    code, _, err = run_script(SCRIPT, ['--source', 'photos', '--world', 'human', '--output', 'mine'], capsys)
     assert code == 1 and 'holds something else than results' in err and err.count('\n') == 1
     with open('mine', 'rb') as file:
         assert file.read() == content
@@ -71,7 +71,7 @@ def test_one_command_gives_the_proof_table_as_markdown(tmp_path, monkeypatch, ca
     _install_detector(str(tmp_path), monkeypatch)
     output = str(tmp_path / 'proof.jsonl')
     code, out, err = run_script(SCRIPT, [
-        '--model', os.path.join(config.DEMO_DIR, 'demo64.pkl'), '--metrics', 'proof', '--subjects', '3', '--variations',
+        '--model', os.path.join(config.DEMO_DIR, 'demo128.pkl'), '--metrics', 'proof', '--subjects', '3', '--variations',
         '3', '--num', '140', '--judge', os.path.join(config.DEMO_DIR, 'judge'), '--cache', str(tmp_path / 'cache'),
         '--output', output], capsys)
     assert code == 0, err

@@ -331,7 +331,7 @@ def test_default_model_and_its_average_from_the_caches(empty_home, small, folder
 
 def test_decoders_of_another_world_are_refused(small, tmp_path):
     weights = shutil.copytree(small[1], str(tmp_path / 'vaes'))
-    label.write(weights, 'synthetic')
+    label.write(weights, 'human')
     with pytest.raises(UserError, match='worlds cannot be mixed: --vae_weights '):
         generator.FaceGenerator(small[0], weights)
 
@@ -375,7 +375,7 @@ def test_a_silent_server_is_given_up(monkeypatch):
 
 def test_the_world_of_a_model_names_its_vaes(small, places, tmp_path):
     shutil.copytree(small[1], str(tmp_path / 'mine'))
-    label.write_model(small[0], 'synthetic', vae_weights='mine')
+    label.write_model(small[0], 'human', vae_weights='mine')
     with generator.FaceGenerator(small[0]) as faces:
         assert faces.vae_weights == str(tmp_path / 'mine')
         assert faces.mean_face().coeffs.shape == (286,)
@@ -426,14 +426,14 @@ def test_a_model_that_draws_no_faces_is_named(tmp_path, monkeypatch, capsys):
                            for name, value in synthesis.variables]
     path = str(tmp_path / 'shuffled.pkl')
     pickles.save_states([state], path)
-    vaes = os.path.join(config.DEMO_DIR, 'vae')
-    label.write_model(path, 'synthetic', vae_weights=os.path.relpath(vaes, str(tmp_path)))
+    vaes = os.path.join(config.ROOT, 'human', 'weights', 'vae')
+    label.write_model(path, 'human', vae_weights=os.path.relpath(vaes, str(tmp_path)))
     with generator.FaceGenerator(path) as faces:
         health.warn_of_model(faces)
         assert 'does not draw the faces that are asked for' in capsys.readouterr().err
         monkeypatch.setattr(health, 'Judge', None)         # the answer is kept
         assert health.agreement_of(faces) < 0.3
-    with generator.FaceGenerator(data('generator', 'networks.pkl'), os.path.join(config.DEMO_DIR, 'vae')) as faces:
+    with generator.FaceGenerator(data('generator', 'networks.pkl'), os.path.join(config.ROOT, 'human', 'weights', 'vae')) as faces:
         monkeypatch.setattr(config, 'PRETRAINED_DIR', 'nowhere')
         assert health.agreement_of(faces) is None           # no network of that world at hand
 
@@ -444,11 +444,11 @@ def test_a_snapshot_copied_alone_says_what_belongs_beside_it(tmp_path, monkeypat
     with pytest.raises(UserError, match='copy alone-world.json and the folder vae along') as caught:
         generator.FaceGenerator(path)
     assert 'released DiscoFaceGAN' not in str(caught.value)
-    label.write_model(path, 'synthetic', vae_weights='vae')             # now without its VAEs
+    label.write_model(path, 'human', vae_weights='vae')             # now without its VAEs
     with pytest.raises(UserError, match='the VAEs that belong to .* copy alone-world.json and') as caught:
         generator.FaceGenerator(path).load_all()
     assert 'released DiscoFaceGAN' not in str(caught.value)
-    shutil.copytree(os.path.join(config.DEMO_DIR, 'vae'), str(tmp_path / 'vae'))
+    shutil.copytree(os.path.join(config.ROOT, 'human', 'weights', 'vae'), str(tmp_path / 'vae'))
     with generator.FaceGenerator(path) as faces:
         faces.load_all(rate=1)
     other = str(tmp_path / 'small.pkl')                                 # does not tell who trained it

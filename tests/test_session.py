@@ -12,7 +12,7 @@ from dnnlib.util import UserError
 from renderer import factors
 from sampling import session as page
 from sampling.pretrained import small_model
-from synthetic import photos, prior
+from human import photos, prior
 from tests.common import assert_close
 from tests.test_generate_images import write_small_world
 
@@ -35,14 +35,14 @@ def _png(picture):
 def test_sliders_are_what_the_model_knows_by_name(session, state):
     groups = {slider.name: slider.group for slider in session.sliders}
     assert groups['yaw'] == 'Pose' and groups['light_left'] == 'Light'
-    assert groups['smile'] == 'Expression' and groups['wide nose'] == 'Identity'
+    assert groups['smile'] == 'Expression' and groups['nose width'] == 'Identity'
     assert len(groups) == len(session.sliders) and list(session.values(state)) == list(groups)
     for slider in session.sliders:
         assert slider.low < slider.high and (slider.high - slider.low) / slider.step >= 90
         assert slider.low <= session.values(state)[slider.name] <= slider.high
 
 
-@pytest.mark.parametrize('name', ['yaw', 'light_left', 'smile', 'wide nose'])
+@pytest.mark.parametrize('name', ['yaw', 'light_left', 'smile', 'nose width'])
 def test_a_value_moves_both_pictures(session, state, name):
     slider = next(slider for slider in session.sliders if slider.name == name)
     low, high = session.set(state, name, slider.low), session.set(state, name, slider.high)
@@ -134,7 +134,7 @@ def test_a_photo_is_found_and_then_edited(session, state):
 
 
 def test_a_photo_with_landmarks_is_aligned_first(session, state):
-    """A photo of the synthetic world, the head somewhere in it: what preprocess_data.py makes of one."""
+    """A photo of the world, the head somewhere in it: what preprocess_data.py makes of one."""
     photographer = photos.Photographer(256, 'free')
     coeff, scene, _ = prior.draw(777, 1, True)
     taken, _, points = photographer.draw(coeff[np.newaxis], [scene])

@@ -242,8 +242,8 @@ def test_fetch_fails_in_one_line(caches, monkeypatch, files, word):
 def test_world(tmp_path):
     model = str(tmp_path / 'network-final.pkl')
     assert label.read_model(model) == {'world': 'real'}
-    assert label.write_model(model, 'synthetic', vae_weights='vae') == str(tmp_path / 'network-final-world.json')
-    assert label.read_model(model) == {'world': 'synthetic', 'vae_weights': 'vae'}
+    assert label.write_model(model, 'human', vae_weights='vae') == str(tmp_path / 'network-final-world.json')
+    assert label.read_model(model) == {'world': 'human', 'vae_weights': 'vae'}
     with pytest.raises(UserError, match='unknown'):
         label.write_model(model, 'flat')
     for text in ('{', '[]', '{"world": "flat"}', '{}'):

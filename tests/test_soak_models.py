@@ -69,11 +69,11 @@ def _readers(folder):
     own = b'{"base": "demo64", "resolution": 32, "training_kimg": {"8": 1, "16": 2}, "transition_kimg": 3}'
     return {
         'x.mat': (mat, Face.load), 'x.npz': (npz, Face.load), 'snapshot.pkl': (_bytes(GOLDEN), pickles.load_states),
-        'average.txt': (_bytes(os.path.join(config.DEMO_DIR, 'demo64-average_w_id.txt'))[:4000],
+        'average.txt': (_bytes(os.path.join(config.DEMO_DIR, 'demo128-average_w_id.txt'))[:4000],
                         pretrained.load_average_w),
         'config.json': (own, configs.load), 'experts.json': (table, experts.load_specs),
         'settings.json': (b'{"factor": "pose", "seed": 1, "rate": 0.7}', read_json),
-        'world.json': (b'{"world": "synthetic"}', read_world),
+        'world.json': (b'{"world": "human"}', read_world),
         'index': (_bytes(prefix + '.index'), lambda path: read_checkpoint(path, '.index')),
         'data': (_bytes(prefix + '.data-00000-of-00001'), lambda path: read_checkpoint(path, '.data-00000-of-00001'))}
 

@@ -79,10 +79,10 @@ def test_what_a_run_leaves(whole, place):
     networks = newest_facts(run_dir)['networks']
     assert [entry['name'] for entry in networks] == ['G', 'D', 'Gs'] and networks[0]['static_kwargs']['coeff_scale']
     facts = label.read_model(os.path.join(run_dir, 'network-final.pkl'))
-    assert (facts['world'], facts['vae_weights']) == ('synthetic', 'vae') and os.path.isdir(facts['face_model'])
+    assert (facts['world'], facts['vae_weights']) == ('human', 'vae') and os.path.isdir(facts['face_model'])
     assert {os.path.basename(path) for path, _, _ in os.walk(os.path.join(run_dir, 'vae'))} == {
         'vae', 'id', 'exp', 'gamma', 'rot'}
-    assert label.read(os.path.join(run_dir, 'vae')) == 'synthetic'
+    assert label.read(os.path.join(run_dir, 'vae')) == 'human'
 
 
 def test_growing_and_numbers_of_a_run(whole):
@@ -229,7 +229,7 @@ def flat_snapshot(place):
     path = os.path.join(place.folder, 'network-snapshot-000000.pkl')
     with tf.Graph().as_default(), tfutil.create_session(threads=2):
         snapshots.save_networks(graph.new_networks(config, 3, 32), path)
-    label.write_model(path, 'synthetic')
+    label.write_model(path, 'human')
     return path
 
 
@@ -260,7 +260,7 @@ def test_stage_2_on_two_devices_until_sigterm(place, lives, flat_snapshot):
 def test_stage_2_goes_on_without_its_snapshot(place, lives, flat_snapshot):
     snapshot = os.path.join(place.folder, 'network-snapshot-000001.pkl')
     shutil.copy(flat_snapshot, snapshot)
-    label.write_model(snapshot, 'synthetic')
+    label.write_model(snapshot, 'human')
     chain = Chain(place, lives, 'alone', _stage_2(place, snapshot, 1))
     nimg = 0
     for _ in range(2):
@@ -282,7 +282,7 @@ def test_a_snapshot_that_does_not_fit_is_refused_before_anything_is_written(
     broken, results = str(tmp_path / 'broken.pkl'), str(tmp_path / 'results')
     with open(flat_snapshot, 'rb') as file, open(broken, 'wb') as other:
         other.write(file.read()[:5000])
-    label.write_model(broken, 'synthetic')
+    label.write_model(broken, 'human')
     options = [broken if x == 'BROKEN' else x for x in options]
     for last in ([], ['--dry-run']):
         with pytest.raises(UserError, match=message):
@@ -484,7 +484,7 @@ def test_unit_scale_leaves_residue_small():
     from dnnlib.tflib.compat import tf
     from training import graph
     with tf.Graph().as_default(), tfutil.create_session(threads=2):
-        decoders = Decoders(os.path.join(paths.DEMO_DIR, 'vae'))
+        decoders = Decoders(os.path.join(paths.ROOT, 'human', 'weights', 'vae'))
         scale = np.array(graph.unit_scale(decoders, 5))
         spread = decoders.run(np.random.RandomState(3).standard_normal([2000, 179])).std(axis=0)
     assert scale.shape == (259,) and (scale[254:] == 1).all()

@@ -45,19 +45,19 @@ def test_defaults_are_the_released_ones(place):
 def test_weight_of_landmarks_by_stage_unless_the_user_says(place, tmp_path):
     snapshot = tmp_path / 'network-snapshot-015000.pkl'
     snapshot.write_bytes(b'')
-    label.write_model(str(snapshot), 'synthetic')
+    label.write_model(str(snapshot), 'human')
     second = ['--stage', '2', '--run_id', str(snapshot), '--data_dir', place.dataset]
     found = _resolve(*second)
     assert (found.weights['w_lm'], found.start_kimg, found.total_kimg) == (100, 15000, 20000)
-    assert found.snapshot == str(snapshot) and found.world == 'synthetic'
+    assert found.snapshot == str(snapshot) and found.world == 'human'
     assert _resolve(*second, '--w_lm', '500').weights['w_lm'] == 500
     assert _resolve(*second, '--kimg', '10').start_kimg == 10
     assert _resolve('--w_lm', '7', '--data_dir', place.dataset).weights['w_lm'] == 7
 
 
 @pytest.mark.parametrize('kimg,resolution,lod', [
-    (0, 8, 3), (40, 8, 3), (41, 16, 2 + 74 / 75), (115, 16, 2), (190, 16, 2), (191, 32, 1 + 149 / 150), (340, 32, 1),
-    (520, 32, 1), (520.1, 64, 1 - 0.1 / 100), (620, 64, 0), (969, 64, 0)])
+    (0, 8, 3), (40, 8, 3), (41, 16, 2 + 39 / 40), (80, 16, 2), (140, 16, 2), (141, 32, 1 + 59 / 60), (200, 32, 1),
+    (290, 32, 1), (290.1, 64, 1 - 0.1 / 60), (350, 64, 0), (969, 64, 0)])
 def test_demo64_grows_as_planned(kimg, resolution, lod):
     config = configs.load('demo64')
     assert (configs.final_kimg(config, 1), configs.final_kimg(config, 2)) == (700, 800)
@@ -127,10 +127,10 @@ def test_wrong_configurations_are_refused(tmp_path, content, message):
     (['--metrics_num', '9'], 'give --metrics, too'),
     (['--metrics', 'none', '--inception', 'a.pb'], 'give --metrics, too'),
     (['--metrics', ''], 'unknown'),
-    (['--world', 'real'], '--data_dir is of the synthetic world, --world is of the real world'),
-    (['--experts', 'FOREIGN'], '--data_dir is of the synthetic world, --experts is of the real world'),
-    (['--experts', 'FOREIGN/experts.json'], '--data_dir is of the synthetic world, --experts is of the real world'),
-    (['--vae_weights', 'FOREIGN'], '--data_dir is of the synthetic world, --vae_weights is of the real world'),
+    (['--world', 'real'], '--data_dir is of the human world, --world is of the real world'),
+    (['--experts', 'FOREIGN'], '--data_dir is of the human world, --experts is of the real world'),
+    (['--experts', 'FOREIGN/experts.json'], '--data_dir is of the human world, --experts is of the real world'),
+    (['--vae_weights', 'FOREIGN'], '--data_dir is of the human world, --vae_weights is of the real world'),
     (['--num_gpus', '2', '--cpu_devices', '2'], 'leave one of them out'),
     (['--stage', '2', '--run_id', 'DATA/some.pkl', '--kimg', '5'], '--run_id is of the real world'),
 ])
@@ -204,11 +204,6 @@ def test_resume_takes_another_configuration(place, begun, capsys):
             ['--resume', begun, '--config', write_config(os.path.join(place.folder, 'longer.json'), total_kimg=99)]))
 
 
-def test_the_demo_models_last_configuration():
-    slower, _ = configs.replacement(os.path.join(paths.DEMO_DIR, 'slower.json'), configs.load('demo64'))
-    assert (slower.learning_rate, slower.average_kimg, slower.name) == (0.0005, 6, 'demo64')
-
-
 def _run_with(folder, name, checkpoint=True, **options):
     """A run's directory as resuming looks at it."""
     run_dir = os.path.join(str(folder), name)
@@ -263,7 +258,7 @@ def test_latest_is_the_newest_with_a_checkpoint(tmp_path, capsys):
 def test_resuming_takes_new_paths_of_a_world_and_keeps_to_it(place, tmp_path, monkeypatch):
     world_parts = {'face_model': '/gone', 'experts': '/gone.json', 'vae_weights': '/gone'}
     run_dir = _run_with(tmp_path, '00000-a', data_dir=place.dataset, result_dir=str(tmp_path), weights={}, num_gpus=0,
-                        config=configs.load('demo64'), world='synthetic', world_parts=world_parts, cpu_devices=None,
+                        config=configs.load('demo64'), world='human', world_parts=world_parts, cpu_devices=None,
                         start_kimg=0.0)
     monkeypatch.chdir(str(tmp_path))
     for name, world in (('face', None), ('other', 'real'), ('data', 'real')):
@@ -281,8 +276,8 @@ def test_resuming_takes_new_paths_of_a_world_and_keeps_to_it(place, tmp_path, mo
     assert resumed().world_parts['vae_weights'] == os.path.join(run_dir, 'vae')
     for arguments, message in ((('--vae_weights', 'face'), 'the run has its own copy'),
                                (('--experts', 'other/experts.json'), '--experts is of the real world'),
-                               (('--face_model', 'other'), 'the run is of the synthetic world, .* --face_model is of'),
-                               (('--data_dir', 'data'), 'the run is of the synthetic world, --data_dir is of')):
+                               (('--face_model', 'other'), 'the run is of the human world, .* --face_model is of'),
+                               (('--data_dir', 'data'), 'the run is of the human world, --data_dir is of')):
         with pytest.raises(UserError, match=message):
             resumed(*arguments)
 

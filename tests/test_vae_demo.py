@@ -105,7 +105,7 @@ def test_all_factors_learn_to_reconstruct(tf_session, name, width):
 
 @pytest.mark.parametrize('warmup, start_gamma, collapses', [(0, 1.0, True), (5, 0.3, False)])
 def test_warmup_of_the_kl_divergence_keeps_the_latents_alive(tf_session, warmup, start_gamma, collapses):
-    x = np.zeros([4096, factors.num_coeffs('exp')], np.float32)     # few coefficients vary: the synthetic world's way
+    x = np.zeros([4096, factors.num_coeffs('exp')], np.float32)     # few coefficients vary: the human world's way
     x[:, :6] = np.random.RandomState(2).standard_normal([4096, 6])
     trainer = Trainer('exp', x, seed=1, width=64, start_gamma=start_gamma)
     for epoch in range(14):

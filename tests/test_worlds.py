@@ -30,8 +30,8 @@ def write_vae(weights, name, world=None, folder='', file=model.RELEASED):
 def test_data_know_their_world_by_their_folder_or_the_one_above(tmp_path):
     (tmp_path / 'coeff').mkdir()
     assert label.of_data(str(tmp_path / 'coeff')) is None
-    label.write(str(tmp_path), 'synthetic')
-    assert label.of_data(str(tmp_path / 'coeff')) == label.of_data(str(tmp_path)) == 'synthetic'
+    label.write(str(tmp_path), 'human')
+    assert label.of_data(str(tmp_path / 'coeff')) == label.of_data(str(tmp_path)) == 'human'
     label.write(str(tmp_path / 'coeff'), 'real')
     assert label.of_data(str(tmp_path / 'coeff')) == 'real'
 
@@ -40,13 +40,13 @@ def test_vaes_say_their_world_beside_the_weights(tmp_path):
     weights = str(tmp_path)
     assert model.world_of(weights) is None
     write_vae(weights, 'id')                                                    # released: says nothing
-    write_vae(weights, 'exp', 'synthetic', model.TRAINED, model.CHECKPOINT.format(5))
-    assert model.world_of(weights) == 'synthetic'
+    write_vae(weights, 'exp', 'human', model.TRAINED, model.CHECKPOINT.format(5))
+    assert model.world_of(weights) == 'human'
     write_vae(weights, 'exp')                                                   # is used now, and says nothing
     assert model.world_of(weights) is None
     write_vae(weights, 'rot', 'real')
     assert model.world_of(weights) == 'real'
-    label.write(weights, 'synthetic')
+    label.write(weights, 'human')
     with pytest.raises(UserError, match='worlds cannot be mixed: VAEs in '):
         model.world_of(weights)
 
@@ -63,15 +63,15 @@ def test_trained_vaes_pass_the_world_of_their_data_on(tmp_path, monkeypatch, tf_
     os.makedirs(data)
     for i in range(3):
         scipy.io.savemat(os.path.join(data, f'{i}.mat'), {'coeff': np.random.RandomState(i).randn(factors.NUM_RECON)})
-    label.write(os.path.dirname(data), 'synthetic')
+    label.write(os.path.dirname(data), 'human')
     write_vae(weights, 'id')
     assert _train_vae(monkeypatch, '--datapath', data, '--output-path', weights) == 0
-    assert label.read(os.path.join(weights, 'rot')) == model.world_of(weights) == 'synthetic'
+    assert label.read(os.path.join(weights, 'rot')) == model.world_of(weights) == 'human'
     assert label.read(weights) is None and label.read(os.path.join(weights, 'id')) is None
     shutil.rmtree(os.path.join(weights, 'rot', model.TRAINED))
     os.remove(os.path.join(os.path.dirname(data), label.FILE))
     label.write(data, 'real')
-    with pytest.raises(UserError, match='is of the real world, --output-path .* is of the synthetic world'):
+    with pytest.raises(UserError, match='is of the real world, --output-path .* is of the human world'):
         _train_vae(monkeypatch, '--datapath', data, '--output-path', weights)
 
 
@@ -79,7 +79,7 @@ def test_weights_of_an_unknown_world_lose_the_label_of_older_ones(tmp_path):
     folders = demo.EasyDict(weights=str(tmp_path), factor=str(tmp_path / 'rot'),
                             epochs=str(tmp_path / 'rot' / model.TRAINED))
     write_vae(str(tmp_path), 'rot', None, model.TRAINED, model.CHECKPOINT.format(0))
-    label.write(folders.factor, 'synthetic')
+    label.write(folders.factor, 'human')
     demo._publish(folders, 0, {})
     assert model.world_of(str(tmp_path)) is None
 
@@ -87,20 +87,20 @@ def test_weights_of_an_unknown_world_lose_the_label_of_older_ones(tmp_path):
 @pytest.mark.parametrize('part', ['vae_weights', 'face_model', 'experts', 'recon'])
 def test_parts_of_another_world_are_refused(tmp_path, part):
     """Whether a part is named by its folder or by a file in it."""
-    foreign, table = str(tmp_path), os.path.join(config.ROOT, 'synthetic', 'weights')
+    foreign, table = str(tmp_path), os.path.join(config.ROOT, 'human', 'weights')
     for name in os.listdir(table):
         if name != label.FILE:
             shutil.copy(os.path.join(table, name), foreign)
     named = [foreign] + {'experts': [os.path.join(foreign, 'experts.json')],
                          'recon': [os.path.join(foreign, 'experts.json')]}.get(part, [])
     for path in named:
-        options = metric_base.Options(source='renders', world='synthetic', **{part: path})
+        options = metric_base.Options(source='renders', world='human', **{part: path})
         inputs.Inputs(options)                        # it says nothing
-        label.write(foreign, 'synthetic')
+        label.write(foreign, 'human')
         inputs.Inputs(options)
         os.remove(os.path.join(foreign, label.FILE))
         label.write(foreign, 'real')
-        with pytest.raises(UserError, match=f'--{part} .* is of the real world, all else is of the s'):
+        with pytest.raises(UserError, match=f'--{part} .* is of the real world, all else is of the human'):
             inputs.Inputs(options)
         os.remove(os.path.join(foreign, label.FILE))
-    assert World('synthetic').name == 'synthetic'
+    assert World('human').name == 'human'

@@ -29,7 +29,7 @@ FLAT = dict(initial_resolution=16, accumulate=2, generator=dict(CONFIG['generato
 
 
 def write_dataset(folder, count=IMAGES, seed=0):
-    """Random pictures of 16 x 16, of the synthetic world."""
+    """Random pictures of 16 x 16, of the human world."""
     os.makedirs(folder)
     pictures = np.random.RandomState(seed).randint(0, 256, [count, 3, 16, 16])
     for log2 in (2, 3, 4):
@@ -39,7 +39,7 @@ def write_dataset(folder, count=IMAGES, seed=0):
                 level = picture.reshape(3, size, 16 // size, size, 16 // size).mean(axis=(2, 4)).astype(np.uint8)
                 file.write(tfrecords.frame(tfrecords.encode_image(level)))
     with open(os.path.join(folder, 'world.json'), 'w', encoding='utf-8') as file:
-        json.dump({'world': 'synthetic'}, file)
+        json.dump({'world': 'human'}, file)
     return folder
 
 

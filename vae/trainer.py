@@ -24,7 +24,7 @@ TERMS = ('kl_loss', 'gen_loss', 'loss', 'gamma')
 def kl_weight(epoch: int, warmup: int) -> float:
     """Weight of the KL divergence in `epoch`: from KL_START up to 1 in the course of `warmup` epochs, geometrically.
 
-    Where most coefficients hardly vary (the synthetic world), full weight from the start teaches the decoder to ignore
+    Where most coefficients hardly vary (a drawn world), full weight from the start teaches the decoder to ignore
     the latents before gamma has shrunk, and nothing brings them back (posterior collapse). A weight of 0, though, lets
     the code spread over more latents than are needed: then random latents decode to too little. warmup 0: weight 1.
     """

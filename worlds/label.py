@@ -8,24 +8,31 @@ from typing import Any, Dict, Optional
 
 import config
 from dnnlib.json_files import read_json, write_json
-from dnnlib.util import UserError
+from dnnlib.util import UserError, shown
 from worlds.agree import one_world
 
 FILE = 'world.json'
 REAL = 'real'               # Basel face model, photographs
 NAMES = tuple(config.WORLDS)
-_EXPECTED = f'{{"world": "{REAL}"}} or the like. Mend or delete it'
 
 
 def read(folder: str) -> Optional[str]:
-    """Name of the world of the data in `folder`; None when the folder says nothing. Raises UserError: a broken file."""
+    """Name of the world of the data in `folder`; None when the folder says nothing. Raises UserError: a broken file, or
+    an unknown world.
+    """
     path = os.path.join(folder, FILE)
     if not os.path.exists(path):
         return None
-    name = read_json(path, _EXPECTED).get('world')
-    if not isinstance(name, str):
-        raise UserError(f'{path}: "world" must be a name such as "{REAL}"; expected {_EXPECTED}')
-    return name
+    return _read(path)['world']
+
+
+def _read(path):
+    """Content of a file that names a world. Raises UserError: a broken file, or an unknown world."""
+    facts = read_json(path, f'{{"world": "{REAL}"}} or the like. Mend or delete it')
+    if facts.get('world') not in NAMES:
+        raise UserError(f'{path}: names the world {shown(facts.get("world"))}, which is unknown; expected "world": one '
+                        f'of {", ".join(NAMES)}; mend or delete it')
+    return facts
 
 
 def of_data(folder: str) -> Optional[str]:
@@ -44,10 +51,7 @@ def read_model(model_path: str) -> Dict[str, Any]:
     path = path_of_model(model_path)
     if not os.path.exists(path):
         return {'world': REAL}
-    facts = read_json(path, _EXPECTED)
-    if facts.get('world') not in NAMES:
-        raise UserError(f'{path}: names no known world; expected "world": one of {", ".join(NAMES)}')
-    return facts
+    return _read(path)
 
 
 def write_model(model_path: str, name: str, **facts: Any) -> str:

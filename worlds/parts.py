@@ -125,5 +125,5 @@ def experts_table(path: str) -> str:
     table = os.path.join(path, EXPERTS_TABLE) if os.path.isdir(path) else path
     if not os.path.isfile(table):
         raise UserError(f'{path}: no table of perception networks there; expected a .json file, or a folder with '
-                        f'{EXPERTS_TABLE}, as `python -m synthetic.experts --output DIR` makes it')
+                        f'{EXPERTS_TABLE}, as `python -m human.experts --output DIR` makes it')
     return table
