@@ -23,7 +23,6 @@ SIZE = 160                      # pixels of stored pictures: more than the exper
 QUALITY = 95                    # of their JPEG part
 PER_PERSON = 4                  # photos of a person: two in the middle with a bare render each, two anywhere
 WITH_RENDER = 2
-CLASSES = 4                     # that its parser tells apart: face, the rest of the person, hair, background
 PART = 256                      # photos in one file
 CROP_SCALE = camera.ZOOM * camera.RECON_SIZE / camera.RENDER_SIZE     # training crop against R_Net's picture
 CENTRE = camera.RECON_SIZE / 2
@@ -252,7 +251,7 @@ def picture_of(album, index, kind, window, size):
 
 
 def shares(album, index, window, size):
-    """[size, size, CLASSES] float32: shares of face, the rest of the person, hair, background."""
+    """[size, size, 4] float32: shares of face, the rest of the person, hair, background."""
     seen = look(album.photos[index], window, size) / 255
     hair = seen[..., 3]
     background = np.minimum(seen[..., 4], 1 - hair)

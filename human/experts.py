@@ -16,7 +16,7 @@ def world():
     """What the lessons are about."""
     from human import expert_photos, face_model
     from perception.expert_lessons import World
-    return World(expert_photos, face_model.load_model(), even=0.2)
+    return World(expert_photos, face_model.load_model())
 
 
 SCHOOL = expert_training.School('human', __doc__, os.path.join(config.ROOT, 'human', 'weights'), 96, world)

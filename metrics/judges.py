@@ -17,10 +17,6 @@ from renderer.face_renderer import FaceRenderer
 
 INCEPTION_INPUT, INCEPTION_OUTPUT = 'ExpandDims', 'pool_3'      # nodes of the public graph
 _HALF = 0.5             # of a pixel: from there on it counts as hair, or as background
-# Network of the parser and number of its classes: which holds the background, and what that is. Of the released one
-# only hair is known.
-_BACKGROUNDS = {('small_parser', 3): (1, 'all but face and hair, so neck and clothes too'),
-                ('small_parser', 4): (experts.BACKGROUND, 'what is behind the person')}
 
 
 class Judge(GraphRunner):
@@ -56,10 +52,10 @@ class Judge(GraphRunner):
         if 'parser' in self.names:
             seen['parsed'] = shown = frozen.network_input('parser', pictures_nchw)
             classes = frozen.parse(shown, landmarks * (camera.RENDER_SIZE / camera.RECON_SIZE))
-            kind = frozen.specs['parser'].network, classes.shape.as_list()[-1]
-            number, self.background = _BACKGROUNDS.get(kind, (None, 'this parser does not tell it'))
+            told = experts.tells_background(frozen.specs)
+            self.background = 'what is behind the person' if told else 'this parser does not tell it'
             seen['hair'] = hair = classes[..., experts.HAIR] > _HALF
-            seen['background'] = tf.zeros_like(hair) if number is None else classes[..., number] > _HALF
+            seen['background'] = classes[..., experts.BACKGROUND] > _HALF if told else tf.zeros_like(hair)
         return seen
 
     def look(self, pictures: np.ndarray, batch: int = 8) -> Dict[str, np.ndarray]:

@@ -19,10 +19,9 @@ GROUPS = (('shape', factors.SHAPE, 1.0), ('texture', factors.TEXTURE, 1.0), ('ex
           ('pose', factors.ANGLES, 2.0), ('lighting', factors.LIGHTING, 1.5), ('translation', factors.TRANSLATION, 1.0))
 SEEN = {'shape': 'mesh moved by identity', 'albedo': 'albedo', 'expression': 'mesh moved by expression'}
 
-# What is taught. photos: the world's module expert_photos; model: its FaceModel; even: the part of the loss in which
-# all coefficients count alike, the rest by how much they change mesh and colours.
-World = namedtuple('World', 'photos model even')
+World = namedtuple('World', 'photos model')     # what is taught: the world's module expert_photos, its FaceModel
 
+EVEN = 0.2                  # part of a loss in which coefficients count alike; the rest by how much they change
 LANDMARK_UNIT = 3.0         # pixels of 224: an error of this counts as much as a coefficient off by its spread
 TEMPERATURE = 0.12          # of the cosines between people
 
@@ -34,10 +33,6 @@ class Lesson:
 
     def __init__(self, world):
         self.world = world
-
-    def facts(self):
-        """What else the table of networks has to say."""
-        return {}
 
     def network_variables(self):
         """Variables of the network alone, without those that only training needs."""
@@ -87,7 +82,7 @@ class Recon(Lesson):
         counts = tf.cast(self._spread > 0, tf.float32)
         errors = tf.square((estimate - coeff) / tf.maximum(self._spread, 1e-6))                 # [N, 257]
         seen = tf.square(self._spread) * tf.constant(importance(self.world.model), tf.float32)
-        weights = counts * (self.world.even + (1 - self.world.even) * seen)
+        weights = counts * (EVEN + (1 - EVEN) * seen)
         terms = [tf.reduce_sum(errors[:, where] * weights[where]) / tf.reduce_sum(weights[where])
                  for _, where, _ in GROUPS]
         self._group_errors = tf.stack(terms) / tf.cast(tf.shape(images)[0], tf.float32)
@@ -283,24 +278,18 @@ def verification(one, other):
 # ------------------------------------------------------------------------------------------------ parsing
 
 class Parser(Lesson):
-    """Face as it is drawn, the rest (of the person, where the world tells the background apart), hair, background:
-    shares of each pixel, so that edges are learnt as they are.
+    """Face as it is drawn, the rest of the person, hair, background: shares of each pixel, so that edges are learnt as
+    they are.
     """
 
     name, network = 'parser', 'small_parser'
 
-    def facts(self):
-        """The number of classes, where it is not the usual one."""
-        classes = self.world.photos.CLASSES
-        return {} if classes == networks_small.CLASSES else {'classes': classes}
-
     def build(self, options):
         """Placeholders, network, loss: cross-entropy of the shares."""
-        classes = self.world.photos.CLASSES
         images = tf.placeholder(tf.float32, [None, options.size, options.size, 3])
-        shares = tf.placeholder(tf.float32, [None, options.size, options.size, classes])
+        shares = tf.placeholder(tf.float32, [None, options.size, options.size, networks_small.CLASSES])
         self.inputs = (images, shares)
-        logits = networks_small.small_parser_logits(images, options.width, classes, trainable=True)
+        logits = networks_small.small_parser_logits(images, options.width, trainable=True)
         self.loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(labels=shares, logits=logits))
         right = tf.equal(tf.argmax(logits, axis=3), tf.argmax(shares, axis=3))
         self.shown = [self.loss, tf.reduce_mean(tf.cast(right, tf.float32))]
@@ -324,7 +313,7 @@ class Parser(Lesson):
 
     def measure(self, specs, album):
         """Overlap of what is hair with what is found to be hair: intersection over union, of all photos together; the
-        same of the background, where it is a class.
+        same of the background.
         """
         photos, rows = self.world.photos, np.arange(len(album.coeff))
         rows = rows[photos.has_render(rows)]
@@ -333,12 +322,11 @@ class Parser(Lesson):
         true = np.stack([photos.shares(album, i, photos.CROP, found.shape[1]) for i in rows])
         out = {}
         for what, channel in (('hair', networks_small.HAIR), ('background', networks_small.BACKGROUND)):
-            if channel < photos.CLASSES:
-                is_found, is_true = found[..., channel] > 0.5, true[..., channel] > 0.5
-                overlap = (is_found & is_true).sum() / (is_found | is_true).sum()
-                difference = np.abs(found[..., channel] - true[..., channel]).mean()
-                out[what + ': intersection over union'] = round(float(overlap), 4)
-                out[what + ': mean difference of the share'] = round(float(difference), 4)
+            is_found, is_true = found[..., channel] > 0.5, true[..., channel] > 0.5
+            overlap = (is_found & is_true).sum() / (is_found | is_true).sum()
+            difference = np.abs(found[..., channel] - true[..., channel]).mean()
+            out[what + ': intersection over union'] = round(float(overlap), 4)
+            out[what + ': mean difference of the share'] = round(float(difference), 4)
         return out
 
 

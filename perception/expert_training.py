@@ -194,7 +194,7 @@ def run(school, options, name):
     arrays, kimg = train(lesson, album, options, state)
     checkpoints.save(os.path.join(options.output, lesson.network), compact(arrays))
     entry = dict(network=lesson.network, weights=lesson.network, size=options.size, width=options.width,
-                 source=f'python -m {school.name}.experts makes it', **lesson.facts())
+                 source=f'python -m {school.name}.experts makes it')
     made = dict(seed=options.seed, photos=len(album.photos), kimg=kimg, batch=options.batch, rate=options.rate,
                 precision=options.precision)
     write_table(options.output, name, entry, None, made)

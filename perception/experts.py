@@ -55,8 +55,6 @@ def released_specs(folder=None):
 def load_specs(path):
     """Specs from a JSON file {"recon": {"network", "weights", "size", "width"}, "id": ..., "parser": ...}.
 
-    Of a small parser, `classes` may be named (3 without).
-
     `weights` is the path of a checkpoint without .index, relative to the JSON file. Other keys of the file, and an
     expert that is absent, are allowed. UserError on anything else.
     """
@@ -68,9 +66,9 @@ def _spec_from(path, expert, entry):
     if not isinstance(entry, dict) or not isinstance(entry.get('weights', ''), str):
         raise UserError(f'{path}: {expert} must be a table such as {{"network": "R_Net", "weights": "file"}}')
     spec = EasyDict(entry)
-    unknown = sorted(set(spec) - {'network', 'weights', 'size', 'width', 'classes', 'source'})
+    unknown = sorted(set(spec) - {'network', 'weights', 'size', 'width', 'source'})
     if unknown or 'weights' not in spec:
-        raise UserError(f'{path}: {expert} must have the keys network and weights, may have size, width, classes and '
+        raise UserError(f'{path}: {expert} must have the keys network and weights, may have size, width and '
                         + 'source; ' + (f'unknown: {listed(unknown)}' if unknown else 'weights is missing'))
     spec.weights = os.path.join(os.path.dirname(os.path.abspath(path)), spec.weights)
     spec.setdefault('source', f'it belongs to {os.path.basename(path)}')
@@ -90,11 +88,9 @@ def _kind(expert, spec):
         if size not in SMALL_SIZES:
             sizes = listed(SMALL_SIZES)
             raise UserError(f'{spec.network} with size {shown(size)}: one of {sizes} is expected')
-        if 'classes' in spec and (expert != 'parser' or spec.classes not in (3, 4)):
-            raise UserError(f'{spec.network} with classes {shown(spec.classes)}: 3 or 4 of a parser are expected')
         return kind._replace(size=size)
-    if spec.get('size', kind.size) != kind.size or 'width' in spec or 'classes' in spec:
-        raise UserError(f'{spec.network} has the fixed size {kind.size}, no width and no classes; leave them out')
+    if spec.get('size', kind.size) != kind.size or 'width' in spec:
+        raise UserError(f'{spec.network} has the fixed size {kind.size} and no width; leave both out')
     return kind
 
 
@@ -112,7 +108,7 @@ def check_weights(specs, names):
 
 def tells_background(specs):
     """Whether the parser of `specs` has a class of its own for the background."""
-    return specs['parser'].get('classes', networks_small.CLASSES) > BACKGROUND
+    return specs['parser'].network == 'small_parser'
 
 
 class Experts:
@@ -158,7 +154,7 @@ class Experts:
         return x / 255.0, found
 
     def parse(self, x, landmarks_256):
-        """All classes of the parser, [N, S, S, 3 or 4], of its `network_input` x; landmarks_256 as for `hair`."""
+        """All classes of the parser, [N, S, S, 3, of the small one 4], of its `network_input` x; landmarks_256 as for `hair`."""
         return self.apply('parser', x, *[landmarks_256] * self.kinds['parser'].wants_landmarks)
 
     def network_input(self, name, images_nchw, mask=None):
@@ -178,7 +174,7 @@ class Experts:
     def apply(self, name, *inputs):
         """The output of expert `name` for its own kind of input (`network_input`, for some parsers landmarks)."""
         spec = self.specs[name]
-        options = {option: spec[option] for option in ('width', 'classes') if option in spec}
+        options = {'width': spec.width} if 'width' in spec else {}
         return self.kinds[name].build(*inputs, **options)
 
     def restore(self):

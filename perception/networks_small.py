@@ -10,9 +10,9 @@ from perception.networks_frozen import conv, network_scope, variable
 from renderer import factors
 
 EMBEDDING = 128
-CLASSES = 3             # the face as renders show it, everything else, hair
+CLASSES = 4             # the face as renders show it, the rest of the person, hair, background
 HAIR = 2                # the channel of hair, as in the large parser
-BACKGROUND = 3          # the channel of what is behind the person, in a parser of four classes
+BACKGROUND = 3          # the channel of what is behind the person
 SMALLEST = 7            # pixels: pictures are halved until they are no larger
 FIRST_GAIN = 0.2        # of a residual branch
 
@@ -35,15 +35,12 @@ def small_id(images_rgb255, width=24, trainable=False):
         return _head(_trunk(images_rgb255, 'small_id', width, trainable), 'small_id', EMBEDDING, trainable)
 
 
-def small_parser(images_rgb255, width=24, classes=CLASSES, trainable=False):
-    """Class probabilities: [N, S, S, 3] RGB 0-255, S a multiple of 8 -> [N, S, S, classes].
-
-    Channel 2 is hair. Of four classes the last is the background; of three the second holds it, too.
-    """
-    return tf.nn.softmax(small_parser_logits(images_rgb255, width, classes, trainable))
+def small_parser(images_rgb255, width=24, trainable=False):
+    """Class probabilities: [N, S, S, 3] RGB 0-255, S a multiple of 8 -> [N, S, S, CLASSES]."""
+    return tf.nn.softmax(small_parser_logits(images_rgb255, width, trainable))
 
 
-def small_parser_logits(images_rgb255, width=24, classes=CLASSES, trainable=False):
+def small_parser_logits(images_rgb255, width=24, trainable=False):
     """`small_parser` before its softmax, for training by cross-entropy."""
     name = 'small_parser'
     with network_scope(name):
@@ -57,7 +54,7 @@ def small_parser_logits(images_rgb255, width=24, classes=CLASSES, trainable=Fals
             skip = skips[level]
             y = _conv(layers.upscale2d(x), f'{name}/up{level}', layers.num_channels(skip), trainable, relu=False)
             x = tf.nn.relu(y + skip)
-        return layers.to_nhwc(_conv(x, name + '/classes', classes, trainable, relu=False))
+        return layers.to_nhwc(_conv(x, name + '/classes', CLASSES, trainable, relu=False))
 
 
 def _normalised(images_rgb255):

@@ -159,7 +159,7 @@ def test_constancy(of_photos):
     assert spread['pose']['hair'] < 10 and spread['lighting']['hair'] > 2 * spread['expression']['hair']
     result = of_photos['constancy', 'pose']
     assert result['value'] == max(result['details'].values())
-    assert 'neck and clothes too' in result['convention'] and result['counts']['subjects_without_background'] == 0
+    assert 'what is behind the person' in result['convention'] and result['counts']['subjects_without_background'] == 0
 
 
 def test_disentanglement_score(of_photos, of_untrained):

@@ -61,40 +61,21 @@ def world(tmp_path_factory):
     return folder, load_face_model_file(data('face', 'face_model.mat'))
 
 
-def _specs(folder, parser='small_parser'):
-    specs = {name: EasyDict(entry, weights=os.path.join(folder, name + '-expert')) for name, entry in EXPERTS.items()}
-    if parser != 'small_parser':
-        specs['parser'].update(network=parser, classes=4)
-    return specs
-
-
-def _four_classes(images_rgb255, width, classes):
-    """The small parser, and of what it calls neither face nor hair, the bright is background."""
-    assert classes == 4
-    face, rest, hair = tf.split(perception.networks_small.small_parser(images_rgb255, width), 3, axis=3)
-    bright = images_rgb255[..., :1] / 255.0
-    return tf.concat([face, rest * (1 - bright), hair, rest * bright], axis=3)
-
-
-@pytest.fixture
-def four_classes():
-    """Name of a parser that tells the background."""
-    kind = perception.KINDS['small_parser']._replace(build=_four_classes)
-    with mock.patch.dict(perception.KINDS, four_parser=kind):
-        yield 'four_parser'
+def _specs(folder):
+    return {name: EasyDict(entry, weights=os.path.join(folder, name + '-expert')) for name, entry in EXPERTS.items()}
 
 
 class Built:
     """A graph with networks, a context and one generator and one discriminator step for fed inputs."""
 
-    def __init__(self, world, resolution, stage, full, config='ffhq256', weights=WEIGHTS, parser='small_parser'):
+    def __init__(self, world, resolution, stage, full, config='ffhq256', weights=WEIGHTS):
         folder, model = world
         self.graph = tf.Graph()
         with self.graph.as_default():
             tf.set_random_seed(3)
             self.session = tfutil.create_session(threads=2, graph=self.graph)
             with self.session.as_default():
-                experts = perception.Experts(_specs(folder, parser), perception.EXPERTS)
+                experts = perception.Experts(_specs(folder), perception.EXPERTS)
                 self.context = objectives.Context(
                     stage=stage, config=EasyDict(CONFIGS[config], resolution=resolution), noise_dim=NOISE_DIM,
                     weights=weights, decoders=Decoders(folder), faces=FaceRenderer(model), experts=experts)
@@ -253,10 +234,9 @@ def test_pairs_differ_in_one_factor(stage2):
     assert fakes.shape == (4, 3, 32, 32) and np.abs(np.diff(fakes, axis=0)).max(axis=(1, 2, 3)).min() > 1e-4
 
 
-def test_generator_step_with_all_terms_of_ours(world, four_classes):
+def test_generator_step_with_all_terms_of_ours(world):
     """Two more pairs; the terms of ours are there with their weights, and a step can be made with them."""
-    built = Built(world, 32, stage=2, full=True, config='demo64', weights=dict(WEIGHTS, **OURS, **SURFACE),
-                  parser=four_classes)
+    built = Built(world, 32, stage=2, full=True, config='demo64', weights=dict(WEIGHTS, **OURS, **SURFACE))
     with built.graph.as_default(), built.session.as_default():
         names, context, pictures = list(loss_contrastive.CONSTANCY), built.context, built.G_parts[1].fakes
         expected = loss_contrastive.constancy_terms(

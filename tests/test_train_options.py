@@ -349,8 +349,8 @@ def test_what_a_killed_life_left_is_tidied_up(tmp_path):
 
 @pytest.mark.parametrize('flag', ['w_light_background', 'w_pose_background'])
 def test_a_parser_without_a_class_for_the_background_is_refused(flag):
-    plain, four = [dict(parser=EasyDict(network='small_parser', weights='parser-expert', **more))
-                   for more in ({}, {'classes': 4})]
+    plain, four = [dict(parser=EasyDict(network=network, weights='parser-expert'))
+                   for network in ('Parsing', 'small_parser')]
     weights = dict(train.DEFAULTS, **{flag: 1.0})
     with pytest.raises(UserError, match=f'--{flag}: the parser parser-expert has no class of its own'):
         train.check_background(weights, plain)
