@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import config
-from benchmarks.editing import SIZE, _photographs, differences
+from benchmarks.editing import _photographs, differences
 from dnnlib.tflib import checkpoints
 from dnnlib.util import UserError
 from preprocess import pipeline
@@ -308,7 +308,7 @@ def test_missing_networks_and_mixed_worlds(world, photos, capsys, monkeypatch):
 def test_photos_that_the_model_cannot_draw_are_named_before_the_search(capsys):
     with FaceGenerator(DEMO) as faces:
         own = faces.images(faces.random_faces(2, seed=11), rate=1)
-        y, x = np.mgrid[:64, :64] / 64.0
+        y, x = np.mgrid[:faces.resolution, :faces.resolution] / faces.resolution
         strange = np.stack([255 * x * y, 128 + 100 * np.sin(9 * x), 255 * (1 - y)], axis=2).astype(np.uint8)
         health.warn_of_photos(faces, own, 'ab', 'human')
         assert capsys.readouterr().err == ''
@@ -321,10 +321,10 @@ def test_real_photos_are_strange_to_the_small_model():
     folder = shared('data', 'photos')
     real = [Image.open(os.path.join(folder, name)).convert('RGB') for name in sorted(os.listdir(folder))
             if name.endswith(('.jpg', '.png'))]
-    real = np.stack([np.asarray(photo.resize((64, 64), Image.BOX)) for photo in real])
-    photos = _photographs(24, SIZE)[0]
     with FaceGenerator(DEMO) as faces:
-        own = faces.images(faces.random_faces(128, seed=0), rate=1)
+        own, size = faces.images(faces.random_faces(128, seed=0), rate=1), faces.resolution
+    real = np.stack([np.asarray(photo.resize((size, size), Image.BOX)) for photo in real])
+    photos = _photographs(24, size)[0]
     assert np.mean(health.strangeness(own, photos) > health.MOST_STRANGE) < 0.1
     assert np.mean(health.strangeness(own, real) > health.MOST_STRANGE) > 0.8
 
@@ -332,7 +332,7 @@ def test_real_photos_are_strange_to_the_small_model():
 # The truth: photos of the human world can be taken again with another pose or light
 
 def test_edits_come_nearer_to_the_true_photo():
-    results, _ = differences(DEMO, count=4, steps=120)
+    results, _ = differences(DEMO, count=3, steps=100)
     assert results['redrawn'][0] < 16
     for word in ('pose', 'lighting'):
         edited, left_as_it_is = results[word]

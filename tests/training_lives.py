@@ -20,7 +20,7 @@ PER_LOOK = STEP_PAIRS * MINIBATCH       # images between two looks at the schedu
 CONFIG = dict(
     base='demo64', resolution=16, minibatch=MINIBATCH, r1_interval=3, training_kimg=0.08,
     transition_kimg=0.16, total_kimg=0.4, stage2_kimg=0.048, tick_kimg=PER_LOOK / 1000, snapshot_ticks=100, grid=[2, 1],
-    full_resolution=64,
+    full_resolution=64, stage1_weights={}, stage2_weights={'w_lm': 100.0},
     generator=dict(fmap_base=64, fmap_max=8, dlatent_size=8, mapping_fmaps=8, mapping_layers=1, mapping_lrmul=1.0,
                    structure='linear'),             # graphs without branches are built in half the time
     discriminator=dict(fmap_base=64, fmap_max=8, structure='linear'))
