@@ -1,5 +1,5 @@
-"""Editing of photos: how near edits come to the truth, in the human world, where a person can be photographed again with
-another expression, light or pose; and the time of the search: `python benchmarks/editing.py`."""
+"""Editing of photos: how near edits come to the truth, in the human world, where a person can be photographed again
+with another expression, light or pose; and the time of the search: `python benchmarks/editing.py`."""
 
 import argparse
 import os

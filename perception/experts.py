@@ -154,7 +154,7 @@ class Experts:
         return x / 255.0, found
 
     def parse(self, x, landmarks_256):
-        """All classes of the parser, [N, S, S, 3, of the small one 4], of its `network_input` x; landmarks_256 as for `hair`."""
+        """All classes of the parser, [N, S, S, 3 or 4], of its `network_input` x; landmarks_256 as for `hair`."""
         return self.apply('parser', x, *[landmarks_256] * self.kinds['parser'].wants_landmarks)
 
     def network_input(self, name, images_nchw, mask=None):

@@ -92,7 +92,8 @@ class FaceGenerator(LatentDecoder):
 
     def _company(self):
         stem = os.path.splitext(os.path.basename(self.path))[0]
-        return f'copy {stem}-world.json and, if it is there, the folder {snapshots.VAE_FOLDER} along from where the snapshot lay'
+        return (f'copy {stem}-world.json and, if it is there, the folder {snapshots.VAE_FOLDER} along from where the '
+                'snapshot lay')
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
         """As LatentDecoder; when VAEs are missing the UserError says what belongs beside a snapshot."""

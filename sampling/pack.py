@@ -30,7 +30,8 @@ def pack_model(model: str, folder: str, name: str = config.DEMO_NAME) -> List[st
     """Write <folder>/<name> with its -world.json, -average_w_id.txt, and <folder>/vae; returns the paths.
 
     model: a snapshot with its world file beside it. Decoders that are the world's own are not copied. Nothing that is
-    there is replaced; a vae/ that holds the same is shared. UserError when a file is in the way, or when the model or its decoders are missing or damaged.
+    there is replaced; a vae/ that holds the same is shared. UserError when a file is in the way, or when the model or
+    its decoders are missing or damaged.
     """
     from dnnlib.tflib import pickles, tfutil
     from dnnlib.tflib.compat import tf

@@ -20,12 +20,12 @@ from dnnlib import hashes
 from dnnlib.tflib import pickles
 from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
+from human import photos, prior
 from metrics import inputs, metric_base, sources
 from metrics.judges import InceptionFeatures, Judge
 from perception import experts
 from renderer import factors
 from sampling import pretrained
-from human import photos, prior
 from tests.common import assert_close
 from training import networks_stylegan
 from worlds import label, parts

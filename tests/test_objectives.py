@@ -77,8 +77,9 @@ class Built:
             with self.session.as_default():
                 experts = perception.Experts(_specs(folder), perception.EXPERTS)
                 self.context = objectives.Context(
-                    stage=stage, config=EasyDict(CONFIGS[config], resolution=resolution), noise_dim=NOISE_DIM,
-                    weights=weights, decoders=Decoders(folder), faces=FaceRenderer(model), experts=experts)
+                    stage=stage, config=EasyDict(CONFIGS[config], resolution=resolution, r1_interval=1),
+                    noise_dim=NOISE_DIM, weights=weights, decoders=Decoders(folder), faces=FaceRenderer(model),
+                    experts=experts)
                 self._networks(resolution)
                 self.inputs = objectives.placeholders()
                 self.reals = tf.placeholder(tf.uint8, [None, 3, None, None])

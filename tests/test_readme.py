@@ -25,8 +25,9 @@ READMES = ['README.md', 'ARCHITECTURE.md'] + [f'{name}/README.md' for name in FO
 
 # A few steps at 16 x 16 in place of hours.
 TINY = dict(
-    base='demo128', data_dir='tiny', resolution=16, training_kimg=0.032, transition_kimg=0.032, minibatch=8, tick_kimg=1,
-    total_kimg=0.128, r1_interval=1, stage2_kimg=0.064, full_resolution=16, grid=[3, 2], discriminator=dict(fmap_base=64, fmap_max=8),
+    base='demo128', data_dir='tiny', resolution=16, training_kimg=0.032, transition_kimg=0.032, minibatch=8,
+    tick_kimg=1, total_kimg=0.128, r1_interval=1, stage2_kimg=0.064, full_resolution=16, grid=[3, 2],
+    discriminator=dict(fmap_base=64, fmap_max=8),
     generator=dict(fmap_base=64, fmap_max=8, dlatent_size=16, mapping_fmaps=16, mapping_layers=2, mapping_lrmul=1.0))
 SMALLER = [('--count 30000 --size 128', '--count 24 --size 32'), ('--epochs [0-9]+', '--epochs 2'), ('demo128', 'tiny'),
            ('--config tiny', '--config tiny.json'), ('--snapshot 700', '--snapshot 0 --kimg 0.128'),

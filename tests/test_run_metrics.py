@@ -71,9 +71,9 @@ def test_one_command_gives_the_proof_table_as_markdown(tmp_path, monkeypatch, ca
     _install_detector(str(tmp_path), monkeypatch)
     output = str(tmp_path / 'proof.jsonl')
     code, out, err = run_script(SCRIPT, [
-        '--model', os.path.join(config.DEMO_DIR, 'demo128.pkl'), '--metrics', 'proof', '--subjects', '3', '--variations',
-        '3', '--num', '140', '--judge', os.path.join(config.DEMO_DIR, 'judge'), '--cache', str(tmp_path / 'cache'),
-        '--output', output], capsys)
+        '--model', os.path.join(config.DEMO_DIR, 'demo128.pkl'), '--metrics', 'proof', '--subjects', '3',
+        '--variations', '3', '--num', '140', '--judge', os.path.join(config.DEMO_DIR, 'judge'), '--cache',
+        str(tmp_path / 'cache'), '--output', output], capsys)
     assert code == 0, err
     results = {(line['metric'], line.get('factor')): line for line in map(json.loads, out.splitlines())}
     assert results['faces', None]['value'] == 1 and results['faces', None]['counts'] == {'pictures': 15}

@@ -433,7 +433,7 @@ def test_a_model_that_draws_no_faces_is_named(tmp_path, monkeypatch, capsys):
         assert 'does not draw the faces that are asked for' in capsys.readouterr().err
         monkeypatch.setattr(health, 'Judge', None)         # the answer is kept
         assert health.agreement_of(faces) < 0.3
-    with generator.FaceGenerator(data('generator', 'networks.pkl'), os.path.join(config.ROOT, 'human', 'weights', 'vae')) as faces:
+    with generator.FaceGenerator(data('generator', 'networks.pkl'), vaes) as faces:
         monkeypatch.setattr(config, 'PRETRAINED_DIR', 'nowhere')
         assert health.agreement_of(faces) is None           # no network of that world at hand
 
@@ -441,7 +441,7 @@ def test_a_model_that_draws_no_faces_is_named(tmp_path, monkeypatch, capsys):
 def test_a_snapshot_copied_alone_says_what_belongs_beside_it(tmp_path, monkeypatch):
     demo = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
     path = shutil.copy(demo, str(tmp_path / 'alone.pkl'))
-    with pytest.raises(UserError, match='copy alone-world.json and the folder vae along') as caught:
+    with pytest.raises(UserError, match='copy alone-world.json and, if it is there, the folder vae along') as caught:
         generator.FaceGenerator(path)
     assert 'released DiscoFaceGAN' not in str(caught.value)
     label.write_model(path, 'human', vae_weights='vae')             # now without its VAEs

@@ -9,10 +9,10 @@ import pytest
 import config
 from dnnlib import pictures
 from dnnlib.util import UserError
+from human import photos, prior
 from renderer import factors
 from sampling import session as page
 from sampling.pretrained import small_model
-from human import photos, prior
 from tests.common import assert_close
 from tests.test_generate_images import write_small_world
 
