@@ -37,7 +37,7 @@ def parse_options(arguments=None):
     add('--workers', type=whole(1), default=os.cpu_count() or 1, metavar='N',
         help='processes that decode, align and write (default: one per core)')
     add('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP + '. bfloat16 changes coefficients '
-        'by 2%% of their spread over photos (rms; the largest by 7%%) with the network of the synthetic world, by 6%% '
+        'by 2%% of their spread over photos (rms; the largest by 11%%) with the network of the human world, by 6%% '
         '(39%%) with R_Net and random weights; nobody measured the released weights: benchmarks/preprocess.py does')
     options = parser.parse_args(arguments)
     options.lm_path = options.lm_path or options.image_path

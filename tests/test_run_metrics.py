@@ -80,6 +80,6 @@ def test_one_command_gives_the_proof_table_as_markdown(tmp_path, monkeypatch, ca
     assert results['control', 'pose']['value'] > 0.8 and results['control', 'expression']['value'] > 0.2
     assert 0 < results['fid', None]['value'] < 40
     table = [line for line in err.splitlines() if line.startswith('| ')]
-    assert table[0] == '| | demo64.pkl | target |' and len(table) > 18
+    assert table[0] == '| | demo128.pkl | target |' and len(table) > 18
     done = subprocess.run([sys.executable, '-m', 'metrics.proof', output], cwd=config.ROOT, stdout=subprocess.PIPE)
     assert done.returncode == 0 and done.stdout.decode().splitlines()[:-1] == err.splitlines()[-len(table) - 6:-3]
