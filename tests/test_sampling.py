@@ -416,7 +416,7 @@ def test_a_model_that_draws_no_faces_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(config, 'AVERAGE_CACHE_DIR', str(tmp_path / 'cache'))
     demo = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
     with generator.FaceGenerator(demo) as faces:
-        assert health.agreement_of(faces) > 0.9
+        assert health.agreement_of(faces) > 0.8
         health.warn_of_model(faces)
     assert capsys.readouterr().err == ''
     state = pickles.load_states(demo)[0]

@@ -104,3 +104,16 @@ def test_parts_of_another_world_are_refused(tmp_path, part):
             inputs.Inputs(options)
         os.remove(os.path.join(foreign, label.FILE))
     assert World('human').name == 'human'
+
+
+def test_a_label_of_a_world_that_is_gone_names_its_file_and_what_there_is(tmp_path):
+    for file, read in (('world.json', lambda: label.of_data(str(tmp_path / 'coeff'))),
+                       ('model-world.json', lambda: label.read_model(str(tmp_path / 'model.pkl')))):
+        (tmp_path / file).write_text('{"world": "synthetic"}')
+        with pytest.raises(UserError, match=f"{file}: names the world 'synthetic', .*one of real, human; mend or"):
+            read()
+        (tmp_path / file).write_text('{"world": ["human"]}')
+        with pytest.raises(UserError, match=f'{file}: names the world list, which is unknown'):
+            read()
+    with pytest.raises(UserError, match="world 'synthetic' is unknown; expected one of real, human"):
+        World('synthetic')
