@@ -80,7 +80,7 @@ def _decode(self, latents):
 def of_photos(place):
     """Results of the human world's own photos."""
     with mock.patch.object(sources.PhotoSource, 'decode', _decode):
-        return _measure('groups,fid,kid', _options(place, source='photos', model=None))
+        return _measure('groups,fid,kid', _options(place, source='photos', model=None, resolution=SIZE))
 
 
 @pytest.fixture(scope='module')
@@ -186,7 +186,7 @@ def test_without_a_data_set_the_world_draws_photos(place):
     judge = os.path.join(config.ROOT, 'human', 'weights')
     options = _options(place, data_dir=None, recon=judge)
     with mock.patch.object(sources.PhotoSource, 'decode', _decode):
-        photos = _measure('fid', options._replace(source='photos', model=None))['fid', None]
+        photos = _measure('fid', options._replace(source='photos', model=None, resolution=SIZE))['fid', None]
     untrained = _measure('fid', options)['fid', None]
     assert photos['counts'] == untrained['counts'] == dict(reals=NUM, fakes=NUM)
     assert 0 < photos['value'] < 0.25 * untrained['value']
@@ -256,7 +256,7 @@ def test_no_layer_of_a_picture_repeats_one_of_another(tf_session):
 def test_another_reconstruction_network(place, tmp_path):
     table = os.path.join(config.ROOT, 'human', 'weights')
     shutil.copytree(table, str(tmp_path / 'second'))
-    options = _options(place, source='renders', model=None, world='human')
+    options = _options(place, source='renders', model=None, resolution=SIZE, world='human')
     recon = [inputs.Inputs(options._replace(recon=path)).specs['recon'].weights
              for path in (None, str(tmp_path / 'second'))]
     assert recon == [os.path.join(folder, 'small_recon') for folder in (table, str(tmp_path / 'second'))]
@@ -272,14 +272,16 @@ def test_the_background_is_a_class_of_its_own_where_the_parser_has_one():
         shown = x[..., :1] / 255
         return tf.concat([0 * shown, 0 * shown, shown, 1 - shown], axis=3)
 
-    world, picture = parts.World('human'), np.zeros([1, SIZE, SIZE, 3], np.uint8)
+    world = parts.World('human')
+    size = world.expert_specs()['parser'].size
+    picture = np.zeros([1, size, size, 3], np.uint8)
     picture[:, :20] = 255
     with mock.patch.object(experts.Experts, 'parse', parse), \
             contextlib.closing(Judge(world.expert_specs(), world.face_model(), True)) as judge:
         seen = judge.look(picture)
     assert judge.background == 'what is behind the person'
     assert seen['hair'][0, :20].all() and seen['background'][0, 20:].all()
-    assert not (seen['hair'] & seen['background']).any() and seen['hair'].sum() == 20 * SIZE
+    assert not (seen['hair'] & seen['background']).any() and seen['hair'].sum() == 20 * size
     assert_close(seen['parsed'], picture.astype(np.float32), atol=1e-3)
 
 
@@ -352,7 +354,7 @@ def test_inception_sees_batches_of_any_size_in_0_255(tmp_path):
 def test_fid_with_the_inception_graph(place, tmp_path):
     path = str(tmp_path / 'graph.pb')
     write_small_inception(path)
-    options = _options(place, source='renders', model=None, world='human', num=12, inception=path)
+    options = _options(place, source='renders', model=None, resolution=SIZE, world='human', num=12, inception=path)
     result = _measure('fid', options)['fid', None]
     assert result['features'] == 'Inception graph.pb, pool_3, 5 numbers' and result['value'] > 0
     assert 'experts' not in result
@@ -407,8 +409,8 @@ def test_one_command_gives_the_proof_table(place, of_untrained, capsys):
 
 
 def test_renders_pass_and_an_interrupted_run_goes_on(tmp_path, capsys, monkeypatch):
-    made, arguments = [], ['--source', 'renders', '--world', 'human', '--metrics', 'slope,landmarks,control',
-                           '--subjects', 6, '--variations', 2, '--cache', tmp_path / 'cache', '--output',
+    made, arguments = [], ['--source', 'renders', '--resolution', SIZE, '--metrics', 'slope,landmarks,control',
+                           '--world', 'human', '--subjects', 6, '--variations', 2, '--cache', tmp_path / 'cache', '--output',
                            tmp_path / 'out.jsonl']
     pictures = sources.RenderSource.pictures
 
