@@ -410,8 +410,8 @@ def test_one_command_gives_the_proof_table(place, of_untrained, capsys):
 
 def test_renders_pass_and_an_interrupted_run_goes_on(tmp_path, capsys, monkeypatch):
     made, arguments = [], ['--source', 'renders', '--resolution', SIZE, '--metrics', 'slope,landmarks,control',
-                           '--world', 'human', '--subjects', 6, '--variations', 2, '--cache', tmp_path / 'cache', '--output',
-                           tmp_path / 'out.jsonl']
+                           '--world', 'human', '--subjects', 6, '--variations', 2, '--cache', tmp_path / 'cache',
+                           '--output', tmp_path / 'out.jsonl']
     pictures = sources.RenderSource.pictures
 
     def interrupted(self, *args, **kwargs):
