@@ -433,7 +433,8 @@ def test_a_model_that_draws_no_faces_is_named(tmp_path, monkeypatch, capsys):
         assert 'does not draw the faces that are asked for' in capsys.readouterr().err
         monkeypatch.setattr(health, 'Judge', None)         # the answer is kept
         assert health.agreement_of(faces) < 0.3
-    with generator.FaceGenerator(data('generator', 'networks.pkl'), vaes) as faces:
+    unnamed = shutil.copytree(vaes, str(tmp_path / 'vaes'), ignore=shutil.ignore_patterns(label.FILE))
+    with generator.FaceGenerator(data('generator', 'networks.pkl'), unnamed) as faces:
         monkeypatch.setattr(config, 'PRETRAINED_DIR', 'nowhere')
         assert health.agreement_of(faces) is None           # no network of that world at hand
 
