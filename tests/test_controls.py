@@ -268,8 +268,9 @@ def test_the_demo_model_turns_and_smiles_as_it_is_told(tmp_path, capsys):
     assert code == 0, err
     made = pictures(str(tmp_path / 'out'))
     for subject in ('003', '008'):
-        left, right = [made[f'{subject}_0{i}.png'].astype(float).mean(axis=2)[20:50] for i in (2, 0)]
-        middle = left.shape[1] // 2
-        brighter = (left - right)[:, 16:middle].mean() - (left - right)[:, middle:48].mean()
+        size = len(made[f'{subject}_00.png'])
+        face = np.s_[5 * size // 16:25 * size // 32, size // 4:3 * size // 4]
+        left, right = [made[f'{subject}_0{i}.png'].astype(float).mean(axis=2)[face] for i in (2, 0)]
+        brighter = (left - right)[:, :size // 4].mean() - (left - right)[:, size // 4:].mean()
         assert brighter > 5                                         # light from the left against from the right
     assert np.asarray(Image.open(str(tmp_path / 'out' / 'grid.png'))).shape[1] > 3 * 132

@@ -144,7 +144,7 @@ def test_weights_of_another_width(tf_session, small_world):
     (dict(network='R_Net', weights='w'), 'small_id'),
     (dict(network='small_id', weights='w'), 'size None'),
     (dict(network='small_id', weights='w', size=50), '50'),
-    (dict(network='small_parser', weights='w', size=64, classes=4), 'unknown: classes'),
+    (dict(network='small_parser', weights='w', size=64, classes=4), "unknown: 'classes'"),
     (dict(network='small_id', size=64), 'weights is missing'),
     (dict(network='Perceptual_Net', weights='w', width=3), 'fixed size'),
     (dict(network='small_id', weights='w', size=64, depth=3), 'depth'),
