@@ -39,7 +39,7 @@ def directions():
         out[name] = Direction('id', vector, -2.5, 2.5)
     for i, name in enumerate(face_model.head()[1]['texture']):
         out[name] = Direction('id', _padded([1.0], NUM_SHAPE + i), *_TEXTURE_RANGES.get(name, (-2.0, 2.0)))
-    for name in expressions.names() + tuple(expressions.FULL):
+    for name in tuple(expressions.FULL) + expressions.names():       # in the order of the page
         amounts = {name: 1.0}
         if name == 'mouthClose':
             amounts['jawOpen'] = 1.0                            # it closes the lips of an open mouth

@@ -490,5 +490,5 @@ def test_unit_scale_leaves_residue_small():
     assert scale.shape == (259,) and (scale[254:] == 1).all()
     scaled = spread * scale[:254]
     assert (scaled < 1.1).all() and scaled[[225, 227]].min() > 0.8          # yaw, brightness
-    unused = spread[160:224] < 0.1                                          # of 64 expressions 8 are in use
-    assert 50 <= unused.sum() <= 56 and scaled[160:224][unused].max() < 0.1
+    unused = spread[160:224] < 0.05                 # 12 of 64 expression columns are empty, as many hardly move
+    assert 20 <= unused.sum() <= 40 and scaled[160:224][unused].max() < 0.1
