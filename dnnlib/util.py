@@ -76,9 +76,10 @@ class UserError(Exception):
         return '\n'.join(self.args)
 
 
-PRECISIONS = ('float32', 'bfloat16')        # for argparse: choices and help of --precision
-PRECISION_HELP = ('of products on a CPU: bfloat16 rounds them to 3 digits and is faster where the CPU has AVX512_BF16 '
-                  'or AMX; needs a current TensorFlow (default: float32)')
+PRECISIONS = ('float32', 'bfloat16', 'tf32')        # for argparse: choices and help of --precision
+PRECISION_HELP = ('of products: bfloat16 rounds them to 3 digits and is faster on CPUs with AVX512_BF16 or AMX, '
+                  'tf32 to 4 digits on GPUs of compute capability 8 and more; both need a current TensorFlow '
+                  '(default: float32)')
 
 
 def run_main(main: Callable[[], Optional[int]]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 import config
 from dnnlib.tflib import tfutil
+from dnnlib.tflib.compat import without_tf32
 from dnnlib.tflib.runner import GraphRunner
 from dnnlib.util import UserError
 from renderer import factors
@@ -76,11 +77,11 @@ class LatentDecoder(GraphRunner):
         self.vae_weights, self.noise_dim = vae_weights or config.VAE_WEIGHTS_DIR, noise_dim
         self.names: Optional[Callable[[], Dict[str, Any]]] = None       # of the world that the VAEs are of
         self._decoders = None
-        self._float32 = self.session if precision == 'float32' else tfutil.create_session(threads, self.graph)
+        self._float32 = self.session if precision != 'bfloat16' else tfutil.create_session(threads, self.graph)
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
         """z [N, 179] (order id, exp, gamma, rot) -> lambda [N, 254] (order id, exp, rot, gamma), float32."""
-        with self.active(), self._float32.as_default():
+        with without_tf32(), self.active(), self._float32.as_default():
             if self._decoders is None:
                 decoders = Decoders(self.vae_weights)
                 decoders.restore()

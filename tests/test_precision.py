@@ -8,12 +8,14 @@ import pytest
 
 from benchmarks import train as bench
 from dnnlib.tflib import tfutil
-from dnnlib.tflib.compat import tf
+from dnnlib.tflib.compat import IS_TF1, tf, without_tf32
 from dnnlib.util import EasyDict, UserError
 from renderer import factors
 from renderer.face_renderer import FaceRenderer
+from sampling import latents
 from training import configs, graph, training_loop
 from training.distributed import Cluster
+from worlds import parts
 
 SMALL = dict(fmap_base=64, fmap_max=8)
 
@@ -62,6 +64,64 @@ def test_several_hosts_say_that_they_do_not_compare():
     with mock.patch.object(training_loop, 'check_precision', return_value='compared') as check:
         assert training_loop._checked_precision(one, 'graph', _feed(0.0)) == 'compared'
     check.assert_called_once_with('graph', _feed(0.0), 'bfloat16')
+
+
+def _gpus(monkeypatch, *capabilities):
+    """Let TensorFlow have GPUs of these capabilities."""
+    monkeypatch.setattr(tfutil, 'gpu_names', lambda: [f'/device:GPU:{i}' for i in range(len(capabilities))])
+    monkeypatch.setattr(tfutil, 'gpu_capabilities', lambda: list(capabilities))
+
+
+def _tf32_is_on():
+    return tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+@pytest.mark.parametrize('capabilities, said', [
+    ([], 'for GPUs only; on CPUs there is --precision bfloat16'),
+    ([(8, 6), (7, 5)], '1.15.* has no switch for it' if IS_TF1 else r'capability 8.0 .* here is one of 7.5'),
+    ([(8, 0)], '1.15.* has no switch for it' if IS_TF1 else None)])
+def test_tf32_only_where_gpus_have_it(monkeypatch, capabilities, said):
+    _gpus(monkeypatch, *capabilities)
+    with pytest.raises(UserError, match=f'--precision tf32: .*{said}') if said else contextlib.nullcontext():
+        tfutil.check_precision('tf32')
+
+
+@pytest.mark.skipif(IS_TF1, reason='TensorFlow 1.15 has no such switch')
+def test_tf32_is_switched_on_for_the_process_and_off_where_float32_is_due(monkeypatch):
+    _gpus(monkeypatch, (9, 0))
+    assert not _tf32_is_on()
+    with tf.Graph().as_default():
+        tf.get_variable('any', initializer=1.0)
+        try:
+            with tfutil.create_session(precision='tf32') as session:
+                session.run(tf.global_variables_initializer())
+                assert _tf32_is_on()
+                with tfutil.float32_session(tf.global_variables()):
+                    assert not _tf32_is_on()
+                with tfutil.create_session():
+                    assert _tf32_is_on(), 'a float32 session beside it changed it'
+            with pytest.raises(ValueError), without_tf32():
+                raise ValueError
+            assert _tf32_is_on()
+        finally:
+            tf.config.experimental.enable_tensor_float_32_execution(False)
+    with without_tf32():
+        assert not _tf32_is_on()
+    assert not _tf32_is_on()
+
+
+@pytest.mark.skipif(IS_TF1, reason='TensorFlow 1.15 has no such switch')
+def test_coefficients_are_decoded_without_tf32(monkeypatch):
+    _gpus(monkeypatch, (8, 0))
+    seen = []
+    with latents.LatentDecoder(parts.World('human').vae_weights, precision='tf32') as decoder:
+        try:
+            decoder.decode(np.zeros([1, factors.NUM_LATENTS]))
+            monkeypatch.setattr(decoder._decoders, 'run', lambda z: seen.append(_tf32_is_on()))
+            decoder.decode(np.zeros([1, factors.NUM_LATENTS]))
+            assert seen == [False] and _tf32_is_on()
+        finally:
+            tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def _needs_bfloat16():

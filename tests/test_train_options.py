@@ -314,7 +314,7 @@ def test_dry_run_checks_the_precision(place, monkeypatch):
     for module in (layers, distributed):
         monkeypatch.setattr(module, 'gpu_names', lambda: ['/device:GPU:0'])
     options = place.options('dry') + ['--precision', 'bfloat16', '--dry-run']
-    with pytest.raises(UserError, match='--precision bfloat16: for CPUs only'):
+    with pytest.raises(UserError, match='--precision bfloat16: for CPUs only; on GPUs there is --precision tf32'):
         train_here(options + ['--num_gpus', '1'])
 
 

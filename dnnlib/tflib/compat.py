@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 import warnings
-from typing import Any, List
+from typing import Any, Iterator, List, Tuple
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')      # TensorFlow's chatter; what fails raises an exception anyway
 
@@ -66,6 +66,9 @@ with _quiet(), _without_keras(), warnings.catch_warnings():
     IS_TF1 = VERSION < (2, 0)
     if not IS_TF1:
         tf.disable_v2_behavior()
+    HAS_TF32 = hasattr(tf.config.experimental, 'enable_tensor_float_32_execution')
+    if HAS_TF32:        # TensorFlow's default on Ampere and newer; its 10 bits of mantissa change images visibly
+        tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 @functools.lru_cache(maxsize=None)
@@ -78,6 +81,33 @@ def _count_gpus():
 def gpu_names() -> List[str]:
     """Names of the GPUs this process can use, e.g. ['/device:GPU:0']; empty on a CPU-only machine. Claims no memory."""
     return [f'/device:GPU:{i}' for i in range(_count_gpus())]
+
+
+def gpu_capabilities() -> List[Tuple[int, int]]:
+    """Compute capability of each GPU of `gpu_names`, e.g. [(8, 6)]; (0, 0) where TensorFlow cannot tell."""
+    if not hasattr(tf.config.experimental, 'get_device_details'):       # TensorFlow 1.15
+        return [(0, 0)] * _count_gpus()
+    devices = tf.config.experimental.list_physical_devices('GPU')
+    details = [tf.config.experimental.get_device_details(device) for device in devices]
+    return [tuple(found.get('compute_capability', (0, 0))) for found in details]
+
+
+def allow_tf32() -> None:
+    """GPUs of this process multiply in TensorFloat-32 from now on, in every session, but not in `without_tf32`."""
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+
+
+@contextlib.contextmanager
+def without_tf32() -> Iterator[None]:
+    """What sessions run in this block is float32 also after `allow_tf32`."""
+    allowed = HAS_TF32 and tf.config.experimental.tensor_float_32_execution_enabled()
+    if allowed:
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        if allowed:
+            allow_tf32()
 
 
 def all_reduce(tensor: Any, group_size: int, instance_key: int, final_op: str = 'Id') -> Any:

@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional
 
 import numpy as np
 
-from dnnlib.tflib.compat import gpu_names, tf
+from dnnlib.tflib.compat import HAS_TF32, allow_tf32, gpu_capabilities, gpu_names, tf, without_tf32
 from dnnlib.util import UserError
 
 
@@ -17,10 +17,8 @@ def session_config(threads: Optional[int] = None, threads_per_op: Optional[int] 
     threads: size of TensorFlow's two thread pools; None: one thread per core. threads_per_op: how many of them one op
     may use; None: all. 1 is faster where many small ops can run side by side. The first session of a process decides.
     precision: see `check_precision`. on_gpu: whether the session will compute on one; None: if there is any.
-    TensorFloat-32 is switched off where TensorFlow has that switch: its 10-bit mantissa changes images visibly.
+    'tf32' is a switch of the process: sessions of float32 in the same process are in float32 in `without_tf32` only.
     """
-    if hasattr(tf.config.experimental, 'enable_tensor_float_32_execution'):
-        tf.config.experimental.enable_tensor_float_32_execution(False)
     proto = tf.ConfigProto(allow_soft_placement=True)
     proto.gpu_options.allow_growth = True
     if threads is not None:
@@ -32,27 +30,48 @@ def session_config(threads: Optional[int] = None, threads_per_op: Optional[int] 
     if precision == 'bfloat16':
         rewrites = proto.graph_options.rewrite_options
         rewrites.auto_mixed_precision_onednn_bfloat16 = type(rewrites).ON
+    elif precision == 'tf32':
+        allow_tf32()
     return proto
 
 
 def check_precision(precision: str, on_gpu: Optional[bool] = None) -> None:
-    """UserError unless sessions can compute in `precision`, 'float32' or 'bfloat16'.
+    """UserError unless sessions can compute in `precision`, one of dnnlib.util.PRECISIONS. Variables stay float32.
 
-    In bfloat16 convolutions, products of matrices and most of what follows them, sums too, keep 8 bits of mantissa,
-    which takes less time on CPUs with AVX512_BF16 or AMX and more on others; variables and optimizers stay float32.
-    on_gpu: as for session_config. TensorFlow 1.15 has no bfloat16.
+    bfloat16: convolutions, products of matrices and most of what follows them, sums too, keep 8 bits of mantissa,
+    which takes less time on CPUs with AVX512_BF16 or AMX and more on others. TensorFlow rewrites graphs so for CPUs.
+    tf32: TensorFloat-32, 10 bits of mantissa in convolutions and products, on GPUs of compute capability 8 and more.
+    on_gpu: as for session_config. TensorFlow 1.15 has neither.
     """
     if precision == 'float32':
         return
-    reason = None
-    if bool(gpu_names()) if on_gpu is None else on_gpu:
-        reason = 'for CPUs only (CUDA_VISIBLE_DEVICES=-1 hides the GPUs)'
-    elif not hasattr(tf.ConfigProto().graph_options.rewrite_options, 'auto_mixed_precision_onednn_bfloat16'):
-        reason = f'TensorFlow {tf.__version__} cannot do that, a current one can'
-    elif not cpu_has_bfloat16():
-        reason = 'this CPU has neither AVX512_BF16 nor AMX and would be slower than with float32'
+    on_gpu = bool(gpu_names()) if on_gpu is None else on_gpu
+    reason = _against_bfloat16(on_gpu) if precision == 'bfloat16' else _against_tf32(on_gpu)
     if reason:
         raise UserError(f'--precision {precision}: {reason}; leave it out')
+
+
+def _against_bfloat16(on_gpu):
+    """Why sessions cannot compute in bfloat16, or None."""
+    if on_gpu:
+        return 'for CPUs only; on GPUs there is --precision tf32 (CUDA_VISIBLE_DEVICES=-1 hides the GPUs)'
+    if not hasattr(tf.ConfigProto().graph_options.rewrite_options, 'auto_mixed_precision_onednn_bfloat16'):
+        return f'TensorFlow {tf.__version__} cannot do that, a current one can'
+    if not cpu_has_bfloat16():
+        return 'this CPU has neither AVX512_BF16 nor AMX and would be slower than with float32'
+    return None
+
+
+def _against_tf32(on_gpu):
+    """Why sessions cannot compute in TensorFloat-32, or None."""
+    if not on_gpu:
+        return 'for GPUs only; on CPUs there is --precision bfloat16'
+    if not HAS_TF32:
+        return f'TensorFlow {tf.__version__} has no switch for it, a current one has'
+    oldest = min(gpu_capabilities())
+    if oldest < (8, 0):
+        return f'it needs GPUs of compute capability 8.0 (Ampere) or more, here is one of {oldest[0]}.{oldest[1]}'
+    return None
 
 
 def cpu_has_bfloat16() -> bool:
@@ -74,11 +93,11 @@ def create_session(threads: Optional[int] = None, graph: Any = None, threads_per
 def float32_session(variables: Iterable[Any]) -> Iterator[Any]:
     """The default session in this block: another one in float32, where `variables` have the values they have outside.
 
-    For numbers that are kept or reported while the session outside computes in bfloat16.
+    For numbers that are kept or reported while the session outside computes in less.
     """
     variables = list(variables)
     values = run(variables)
-    with create_session(graph=tf.get_default_graph()) as session:
+    with without_tf32(), create_session(graph=tf.get_default_graph()) as session:
         set_vars(dict(zip(variables, values)))
         yield session
 
