@@ -16,7 +16,6 @@ import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from benchmarks import common  # noqa: E402
-from dnnlib.util import PRECISIONS  # noqa: E402
 from preprocess import alignment, landmarks, picture_files, pipeline, plan  # noqa: E402
 from renderer.camera import RECON_SIZE  # noqa: E402
 
@@ -130,7 +129,7 @@ def differences(specs, photos, batch):
     """(rms, largest) difference of bfloat16's coefficients from float32's, in units of their spread."""
     from perception.experts import Reconstructor
     found = {}
-    for precision in PRECISIONS:
+    for precision in ('float32', 'bfloat16'):
         with Reconstructor(specs, batch, precision=precision) as reconstruct:
             found[precision] = reconstruct(photos).astype(np.float64)
     spread = found['float32'].std(axis=0)
