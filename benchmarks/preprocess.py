@@ -1,7 +1,7 @@
 """Photos a second of each step of preprocess_data.py and of the whole, beside what the reconstruction network allows.
 
 The photos are made here; give --image_path for others (with their .txt beside them). Speed is R_Net's with random
-weights. With --precision bfloat16 coefficients are compared with float32's, of --weights, or of the human world.
+weights. With another --precision coefficients are compared with float32's, of --weights, or of the human world.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from benchmarks import common  # noqa: E402
+from dnnlib.util import PRECISIONS  # noqa: E402
 from preprocess import alignment, landmarks, picture_files, pipeline, plan  # noqa: E402
 from renderer.camera import RECON_SIZE  # noqa: E402
 
@@ -101,7 +102,7 @@ def network_rate(reconstruct, batch):
     return batch / median
 
 
-# ---- how far bfloat16 is off
+# ---- how far another precision is off
 
 def network_inputs(folder):
     """Aligned photos of a folder, [N, 224, 224, 3] BGR uint8."""
@@ -125,16 +126,16 @@ def human_inputs(count):
     return np.concatenate(parts)[..., ::-1]
 
 
-def differences(specs, photos, batch):
-    """(rms, largest) difference of bfloat16's coefficients from float32's, in units of their spread."""
+def differences(specs, photos, batch, precision='bfloat16'):
+    """(rms, largest) difference of coefficients in `precision` from float32's, in units of their spread."""
     from perception.experts import Reconstructor
     found = {}
-    for precision in ('float32', 'bfloat16'):
-        with Reconstructor(specs, batch, precision=precision) as reconstruct:
-            found[precision] = reconstruct(photos).astype(np.float64)
+    for name in ('float32', precision):         # in this order: tf32 stays switched on
+        with Reconstructor(specs, batch, precision=name) as reconstruct:
+            found[name] = reconstruct(photos).astype(np.float64)
     spread = found['float32'].std(axis=0)
     moves = spread > 1e-6 * spread.max()
-    off = (found['bfloat16'] - found['float32'])[:, moves] / spread[moves]
+    off = (found[precision] - found['float32'])[:, moves] / spread[moves]
     return np.sqrt(np.square(off).mean()), np.abs(off).max()
 
 
@@ -152,11 +153,11 @@ def network_specs(weights):
 
 
 def report_precision(options):
-    """Print how far bfloat16's coefficients are off."""
+    """Print how far coefficients in the precision asked for are off."""
     specs = network_specs(options.weights)
     photos = network_inputs(options.image_path) if options.image_path else human_inputs(64)
-    rms, most = differences(specs, photos, options.batch)
-    print(f'coefficients by bfloat16 against float32, {len(photos)} photos, {options.weights or "human world"}, in '
+    rms, most = differences(specs, photos, options.batch, options.precision)
+    print(f'coefficients by {options.precision} against float32, {len(photos)} photos, {options.weights or "human world"}, in '
           f'units of their spread: rms {rms:.4f}, largest {most:.3f}')
 
 
@@ -169,7 +170,7 @@ def main():
     parser.add_argument('--workers', type=int, default=os.cpu_count(), help='processes (default: one per core)')
     parser.add_argument('--network', action='store_true', help='the network too (default: the photos only)')
     parser.add_argument('--precision', choices=PRECISIONS, default='float32', help='of the network; '
-                        'bfloat16 implies --network and compares coefficients, too (default: %(default)s)')
+                        'another than float32 implies --network and compares coefficients, too (default: %(default)s)')
     parser.add_argument('--weights', metavar='PATH', help='to compare with: as of preprocess_data.py (default: the '
                         "human world's)")
     options = parser.parse_args()
@@ -184,9 +185,9 @@ def main():
               'processor time a photo')
         common.record('preprocess, without network', rate, 'photos/s')
         common.record('preprocess, without network, processor', cpu, 'ms')
-        if options.precision == 'bfloat16':
+        if options.precision != 'float32':
             report_precision(options)
-        if options.network or options.precision == 'bfloat16':
+        if options.network or options.precision != 'float32':
             reconstruct, alone = network(options.batch, options.precision)
             rate, _ = time_pipeline(folder, reconstruct, options.batch, options.workers)
             common.record(f'preprocess, with network, {options.precision}', rate, 'photos/s')
