@@ -157,8 +157,8 @@ def report_precision(options):
     specs = network_specs(options.weights)
     photos = network_inputs(options.image_path) if options.image_path else human_inputs(64)
     rms, most = differences(specs, photos, options.batch, options.precision)
-    print(f'coefficients by {options.precision} against float32, {len(photos)} photos, {options.weights or "human world"}, in '
-          f'units of their spread: rms {rms:.4f}, largest {most:.3f}')
+    print(f'coefficients by {options.precision} against float32, {len(photos)} photos, '
+          f'{options.weights or "human world"}, in units of their spread: rms {rms:.4f}, largest {most:.3f}')
 
 
 def main():
