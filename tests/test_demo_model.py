@@ -11,8 +11,7 @@ from worlds import label
 
 MODEL = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
 LARGEST, ALL = 6e6, 18e6        # bytes
-# TODO-FINAL: what a model of half its training reaches; the earlier one had .65, .8, .55, .4 and .7.
-SLOPES, HAIR = {'identity': 0.5, 'lighting': 0.7, 'pose': 0.25, 'expression': 0.1}, 0.4
+SLOPES, HAIR = {'identity': 0.7, 'lighting': 0.8, 'pose': 0.45, 'expression': 0.2}, 0.55
 
 
 def _files(folder):
@@ -50,7 +49,7 @@ def test_a_judge_that_no_training_saw_finds_what_was_asked_for(tmp_path):
                                   cache=str(tmp_path))
     results = metric_base.measure(dict.fromkeys(('control', 'identity', 'hair'), True), options)
     found = {(result['metric'], result['factor']): result['value'] for result in results}
-    assert found['control', 'pose'] > 0.9 and found['control', 'lighting'] > 0.5
-    assert found['control', 'expression'] > 0.3
+    assert found['control', 'pose'] > 0.95 and found['control', 'lighting'] > 0.5
+    assert found['control', 'expression'] > 0.7
     for factor in ('expression', 'lighting'):
         assert found['identity', factor] > 0.6 and found['hair', factor] > HAIR
