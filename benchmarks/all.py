@@ -91,7 +91,7 @@ def main():
     found, failed = {}, []
     for name in args.only:
         numbers, code = run(name, QUICK[name] if args.quick else OPTIONS.get(name, []))
-        found.update(numbers)
+        found.update({} if code else numbers)       # those of a failed one may be half of them
         failed += [f'benchmarks/{name}.py (exit code {code})'] if code else []
     rows = comparison(found, {} if args.quick else known.get(kind, {}))
     print(f'\n{kind}; {common.machine_line()}\n{common.table(rows)}')

@@ -1,6 +1,7 @@
 """What every benchmark shares: timing with spread, the machine's own speed beside it, aligned tables, records."""
 
 import json
+import math
 import os
 import platform
 import re
@@ -90,7 +91,7 @@ def record(name: str, value: float, unit: str) -> None:
     better.
     """
     path = os.environ.get(RECORDING)
-    if path:
+    if path and math.isfinite(value) and value > 0:
         with open(path, 'a', encoding='utf-8') as file:
             file.write(json.dumps([name, float(value), unit]) + '\n')
 

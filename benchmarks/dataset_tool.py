@@ -13,6 +13,7 @@ from PIL import Image  # noqa: E402
 
 from benchmarks import common  # noqa: E402
 from dnnlib import tfrecords  # noqa: E402
+from dnnlib.util import run_main  # noqa: E402
 from preprocess import dataset_writer, picture_files  # noqa: E402
 
 
@@ -98,4 +99,4 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

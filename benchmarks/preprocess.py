@@ -16,7 +16,7 @@ import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from benchmarks import common  # noqa: E402
-from dnnlib.util import PRECISIONS  # noqa: E402
+from dnnlib.util import PRECISIONS, run_main  # noqa: E402
 from preprocess import alignment, landmarks, picture_files, pipeline, plan  # noqa: E402
 from renderer.camera import RECON_SIZE  # noqa: E402
 
@@ -197,4 +197,4 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

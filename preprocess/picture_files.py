@@ -29,7 +29,7 @@ _ORIENTATION, _WIDTH, _HEIGHT = 0x0112, 0x0100, 0x0101          # tags of EXIF a
 _PNG = b'\x89PNG\r\n\x1a\n'
 # Chunks that change no pixel, neither here nor there: with others, and for other kinds than 8-bit grey and RGB, Pillow
 # decodes. OpenCV's result is equal to the last bit (tests/test_picture_files.py) in half the time.
-_PLAIN_CHUNKS = {b'IHDR', b'IDAT', b'IEND', b'gAMA', b'sRGB', b'cHRM', b'pHYs', b'tIME', b'bKGD', b'sBIT', b'iCCP'}
+_PLAIN_CHUNKS = {b'IHDR', b'IDAT', b'IEND', b'gAMA', b'sRGB', b'cHRM', b'pHYs', b'tIME', b'bKGD', b'sBIT'}
 
 Image.MAX_IMAGE_PIXELS = None   # Pillow's own limit warns and speaks of attacks; MAX_PIXELS holds instead
 warnings.filterwarnings('ignore', module=r'PIL\..*')    # of odd tags; what matters is an error

@@ -149,6 +149,27 @@ def test_damaged_cached_file_is_built_again(project, capfd):
     assert _builds(project) == 2 and 'does not load' in capfd.readouterr().err
 
 
+@pytest.mark.parametrize('place', ['', '.lock'])
+def test_what_cannot_be_replaced_in_the_cache(project, place):
+    """A lock that is somebody else's does without; a library that is has a message."""
+    path = custom_ops.library_path('answer', _sources(project))
+    for name in (path, path + '.lock'):
+        if os.path.exists(name):
+            os.remove(name)
+    os.mkdir(path + place)
+    if place:
+        assert custom_ops.library_path('answer', _sources(project)) == path and os.path.isfile(path)
+    else:
+        with pytest.raises(UserError, match='does not load .* and cannot be replaced; remove it'):
+            custom_ops.get_library('answer', _sources(project))
+
+
+def test_a_compiler_that_is_no_command(monkeypatch):
+    monkeypatch.setenv('CXX', '"g++')
+    with pytest.raises(UserError, match='^CXX="g[+][+]: not a command'):
+        custom_ops.find_compiler()
+
+
 def test_importing_builds_nothing(tmp_path):
     environment = dict(os.environ, DISCO_OP_CACHE_DIR=str(tmp_path / 'cache'), CXX='no-such-compiler')
     subprocess.run([sys.executable, '-c', 'import renderer.rasterize_triangles'], env=environment, cwd=config.ROOT,

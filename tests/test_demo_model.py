@@ -10,8 +10,8 @@ from sampling import generator, health, pretrained
 from worlds import label
 
 MODEL = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
-LARGEST, ALL = 6e6, 18e6        # bytes
-SLOPES, HAIR = {'identity': 0.7, 'lighting': 0.8, 'pose': 0.45, 'expression': 0.2}, 0.55
+LARGEST, ALL = 6e6, 21e6        # bytes
+SLOPES, HAIR = {'identity': 0.7, 'lighting': 0.65, 'pose': 0.4, 'expression': 0.2}, 0.55
 
 
 def _files(folder):

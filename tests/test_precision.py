@@ -51,7 +51,8 @@ def test_float32_is_itself_and_nothing_changes():
 
 def test_what_is_too_far_off_is_refused(monkeypatch):
     with opened('float32') as built:
-        for errors in ({'D': (0.01, 0.6), 'G': (0, 0)}, {'D': (np.nan, 0), 'G': (0, 0)}):
+        for errors in ({'D': (0.01, 0.6), 'G': (0, 0)}, {'D': (np.nan, 0), 'G': (0, 0)},
+                       {'D': (0, np.nan), 'G': (0, 0)}, {'D': (0, 0), 'G': (0.01, np.nan)}):
             monkeypatch.setattr(built, 'precision_errors', lambda feed, errors=errors: errors)
             with pytest.raises(UserError, match='--precision bfloat16: a step is off float32 by more than 50%'):
                 graph.check_precision(built, _feed(0.0), 'bfloat16')

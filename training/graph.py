@@ -141,7 +141,9 @@ class TrainingGraph:
         for step in [keep] * (self.context.config.accumulate - 1) + [last]:
             found.append(run_step(name, step, {self._placeholders[key]: value for key, value in feed.items()}))
             feed['nimg'] += feed['minibatch'] * self._cluster.num_replicas      # other latents in each
-        return {term: np.mean([values[term] for values in found]) for term in found[-1]}
+        means = {term: np.mean([values[term] for values in found]) for term in found[-1]}
+        means[overflow_term(name)] = found[-1][overflow_term(name)]         # only the last run makes the step
+        return means
 
     def _tell_lod(self, lod):
         """Set the networks' lod before a step: in bfloat16 TensorFlow may read it before the step's own assignment."""
@@ -241,8 +243,13 @@ def run_step(name, step, feed):
         raise UserError(f'the last {left_out} gradients of {name} were not finite, so training stands still; see '
                         'stats.jsonl when it began, lower the learning rate (--config), and --resume from the last '
                         'checkpoint')
-    values[f'{name}/overflow_frequency'] = float(left_out > 0)
+    values[overflow_term(name)] = float(left_out > 0)
     return values
+
+
+def overflow_term(name):
+    """TensorBoard's name of the share of steps of optimizer `name` that were left out."""
+    return f'{name}/overflow_frequency'
 
 
 def _relative_error(found, exact):
@@ -257,7 +264,7 @@ def check_precision(graph, feed, precision):
     errors = graph.precision_errors(feed)
     line = ', '.join(f'{name}: loss {loss:.2%}, gradients {gradients:.2%}' for name, (loss, gradients) in
                      sorted(errors.items()))
-    if not max(error for pair in errors.values() for error in pair) <= LARGEST_ERROR:       # so NaN is refused, too
+    if not all(error <= LARGEST_ERROR for pair in errors.values() for error in pair):       # so NaN is refused, too
         raise UserError(f'--precision {precision}: a step is off float32 by more than {LARGEST_ERROR:.0%} ({line}); '
                         'leave the option out')
     return f'{precision} against float32, one step: {line}'

@@ -64,7 +64,10 @@ def library_path(name: str, sources: Sequence[str]) -> str:
 
 def find_compiler() -> List[str]:
     """The C++ compiler as a list of words: environment variable CXX if set, else the first of COMPILERS found."""
-    named = shlex.split(os.environ.get('CXX', ''))
+    try:
+        named = shlex.split(os.environ.get('CXX', ''))
+    except ValueError as error:
+        raise UserError(f'CXX={os.environ["CXX"]}: not a command ({error}); name a C++ compiler there')
     for words in [named] if named else [[compiler] for compiler in COMPILERS]:
         if shutil.which(words[0]):
             return words
@@ -102,10 +105,18 @@ def _load(name, sources):
     try:
         return tf.load_op_library(path)
     except tf.errors.NotFoundError as first:    # TensorFlow's error for whatever the loader cannot take
-        _say(f'{path} does not load and is built again ({str(first).splitlines()[0]})')
+        _say(f'{path} does not load and is built again ({_first_line(first)})')
         with contextlib.suppress(OSError):
             os.remove(path)
-        return tf.load_op_library(library_path(name, sources))
+        try:
+            return tf.load_op_library(library_path(name, sources))
+        except tf.errors.NotFoundError as second:
+            raise UserError(f'{path} does not load ({_first_line(second)}) and cannot be replaced; remove it, or name '
+                            'another folder in DISCO_OP_CACHE_DIR')
+
+
+def _first_line(error):
+    return str(error).splitlines()[0]
 
 
 def _build(name, command, path):
@@ -144,7 +155,12 @@ def _writable_cache():
 @contextlib.contextmanager
 def _lock(path):
     """Holds an exclusive lock on file `path`; where the file system has no locks, two builds may run side by side."""
-    with open(path, 'w') as file:
+    try:
+        file = open(path, 'w')
+    except OSError:         # somebody else's: then as where there are no locks
+        yield
+        return
+    with file:
         if fcntl is not None:
             with contextlib.suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)

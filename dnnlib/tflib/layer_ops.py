@@ -12,7 +12,7 @@ from dnnlib.tflib.compat import tf
 from dnnlib.util import UserError
 
 SOURCES = tuple(os.path.join(custom_ops.HEADERS, name) for name in ('image_layers_impl.cc', 'image_layers_op.cc'))
-SWITCH = 'DISCO_LAYER_OPS'      # environment variable; 0: the plain layers everywhere
+SWITCH = 'DISCO_LAYER_OPS'      # environment variable; 0, off, false or no: the plain layers everywhere
 # TensorFlow's own variable: ops that its rewriting for bfloat16 may change to it where their neighbours are.
 _INFERLIST = 'TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_INFERLIST_ADD'
 NAMES = ('NoiseStyle', 'NoiseStyleGrad', 'Blur2d', 'LeakySlope')
@@ -22,7 +22,7 @@ _problem = []       # why there are none, said once
 
 def available() -> bool:
     """Whether the ops may be used and can be built here; builds them when they are not in the cache."""
-    if os.environ.get(SWITCH) == '0' or _problem:
+    if os.environ.get(SWITCH, '').lower() in ('0', 'off', 'false', 'no') or _problem:
         return False
     try:
         _library()
