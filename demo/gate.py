@@ -45,7 +45,9 @@ def pack(run_dir, path):
     if not isinstance(options.get('config'), dict):
         raise UserError(f'{os.path.join(run_dir, OPTIONS)}: no "config" in it; expected the options of a training run')
     # Without the places on this machine.
-    options.update(data_dir=options['config'].get('data_dir'), world_parts={}, result_dir=None)
+    snapshot = options.get('snapshot')
+    options.update(data_dir=options['config'].get('data_dir'), world_parts={}, result_dir=None,
+                   snapshot=snapshot and os.path.basename(snapshot))
     kept = {name: _smaller(array) for name, array in saved.arrays.items() if _is_kept(name)}
     arrays = [(name, list(array.shape), str(array.dtype)) for name, array in saved.arrays.items()]
     facts = json.dumps(dict(options=options, facts=saved.facts, arrays=arrays))

@@ -19,7 +19,8 @@ ARRAYS = {'G/w': np.zeros([3, 4]), 'G/w/m': np.ones([3, 4]), 'G/lod': np.array(1
 def run_dir(tmp_path):
     folder = str(tmp_path / 'run')
     write_json(os.path.join(folder, gate.OPTIONS), dict(
-        world_parts=dict(experts='/elsewhere'), data_dir='/there', config=dict(data_dir='demo128'), seed=3))
+        world_parts=dict(experts='/elsewhere'), data_dir='/there', config=dict(data_dir='demo128'), seed=3,
+        snapshot='/there/network-snapshot-000003.pkl'))
     arrays = {name: value.astype(np.float32) for name, value in ARRAYS.items()}
     arrays['G/overflow_count'] = np.array(2)
     checkpoints.Checkpoints(folder).save(4000, arrays, dict(nimg=4000, tick=2))
@@ -40,6 +41,7 @@ def test_a_packed_training_goes_on(run_dir, tmp_path):
     assert after.arrays['G/lod'] == 1.5
     options = read_json(os.path.join(again, gate.OPTIONS))
     assert (options['world_parts'], options['data_dir'], options['seed']) == ({}, 'demo128', 3)
+    assert options['snapshot'] == 'network-snapshot-000003.pkl'         # no place on another's machine
 
 
 def test_nothing_is_written_over_and_other_files_are_named(run_dir, tmp_path):
