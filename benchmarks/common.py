@@ -88,7 +88,7 @@ RECORDING = 'DISCO_BENCHMARK_RECORD'        # environment variable: a file that 
 
 def record(name: str, value: float, unit: str) -> None:
     """Keep a number for `benchmarks/all.py`, if that started this process. unit: 'ms' or 's', or '.../s', more is
-    better.
+    better. What is not above 0 is left out: no ratio can be told of it.
     """
     path = os.environ.get(RECORDING)
     if path and math.isfinite(value) and value > 0:

@@ -13,6 +13,7 @@ from PIL import Image  # noqa: E402
 
 from benchmarks import common  # noqa: E402
 from dnnlib import tfrecords  # noqa: E402
+from dnnlib.options import whole  # noqa: E402
 from dnnlib.util import run_main  # noqa: E402
 from preprocess import dataset_writer, picture_files  # noqa: E402
 
@@ -78,9 +79,9 @@ def time_reading(target, minibatch=16, runs=60):
 def main():
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--count', type=int, default=800, help='images (default: %(default)s)')
-    parser.add_argument('--resolution', type=int, default=256, help='of the images (default: %(default)s)')
-    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='threads (default: one per core)')
+    parser.add_argument('--count', type=whole(4), default=800, help='images (default: %(default)s)')
+    parser.add_argument('--resolution', type=whole(1), default=256, help='of the images (default: %(default)s)')
+    parser.add_argument('--workers', type=whole(1), default=os.cpu_count(), help='threads (default: one per core)')
     options = parser.parse_args()
     print(common.machine_line())
     with tempfile.TemporaryDirectory() as made:

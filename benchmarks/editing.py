@@ -13,6 +13,7 @@ import numpy as np  # noqa: E402
 
 import config  # noqa: E402
 from benchmarks.common import machine_line, measure, milliseconds, record, table  # noqa: E402
+from dnnlib.options import whole  # noqa: E402
 from dnnlib.util import run_main  # noqa: E402
 from renderer import factors  # noqa: E402
 
@@ -93,9 +94,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--model', default=os.path.join(config.DEMO_DIR, config.DEMO_NAME),
                         help='of the human world (default: %(default)s)')
-    parser.add_argument('--photos', type=int, default=16, help='how many (default: %(default)s)')
-    parser.add_argument('--steps', type=int, default=400, help='of the search (default: %(default)s)')
-    parser.add_argument('--resolution', type=int, default=256, help='pixels, of the timing (default: %(default)s)')
+    parser.add_argument('--photos', type=whole(1), default=16, help='how many (default: %(default)s)')
+    parser.add_argument('--steps', type=whole(1), default=400, help='of the search (default: %(default)s)')
+    parser.add_argument('--resolution', type=whole(1), default=256, help='pixels, of the timing (default: %(default)s)')
     args = parser.parse_args()
     from dnnlib.tflib.compat import VERSION
 

@@ -13,6 +13,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np  # noqa: E402
 
 from benchmarks.common import machine_line, memory_bandwidth, record, table  # noqa: E402
+from dnnlib.options import whole  # noqa: E402
 from dnnlib.util import run_main  # noqa: E402
 
 GRID = 189, 189         # vertices, about the 35709 of the real model
@@ -129,8 +130,8 @@ def _cell(times):
 def main():
     """Prints the machine, the memory to read at least, and the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument('--repeats', type=int, default=15, help='timed calls of each case')
-    parser.add_argument('--threads', type=int, default=2, help='threads of TensorFlow')
+    parser.add_argument('--repeats', type=whole(1), default=15, help='timed calls of each case')
+    parser.add_argument('--threads', type=whole(1), default=2, help='threads of TensorFlow')
     args = parser.parse_args()
     model = full_size_model()
     cases = {}

@@ -11,6 +11,7 @@ import numpy as np
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from benchmarks import common  # noqa: E402
+from dnnlib.options import whole  # noqa: E402
 from dnnlib.util import run_main  # noqa: E402
 
 PARTS = ('sampling', 'profile', 'training', 'layers')
@@ -21,9 +22,10 @@ def parse_args():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--part', choices=PARTS, action='append', help='what to measure; repeatable (default: all)')
-    parser.add_argument('--repeats', type=int, default=5, help='timed runs of each (default: %(default)s)')
-    parser.add_argument('--resolution', type=int, default=256, help='of sampling and profile (default: %(default)s)')
-    parser.add_argument('--threads', type=int, default=None, help='of TensorFlow (default: one per core)')
+    parser.add_argument('--repeats', type=whole(1), default=5, help='timed runs of each (default: %(default)s)')
+    parser.add_argument('--resolution', type=whole(1), default=256, help='of sampling and profile '
+                        '(default: %(default)s)')
+    parser.add_argument('--threads', type=whole(1), default=None, help='of TensorFlow (default: one per core)')
     return parser.parse_args()
 
 

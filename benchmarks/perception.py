@@ -9,6 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from dnnlib.options import whole  # noqa: E402
 from dnnlib.util import UserError, run_main  # noqa: E402
 
 CASES = ('recon', 'id', 'parser', 'small_recon', 'small_id', 'small_parser')
@@ -19,12 +20,12 @@ def _options():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('networks', nargs='*', metavar='NETWORK',
                         help=f'some of {", ".join(CASES)} (default: all)')
-    parser.add_argument('--batch', type=int, default=4, help='pictures per run (default: %(default)s)')
-    parser.add_argument('--small-batch', type=int, default=16,
+    parser.add_argument('--batch', type=whole(1), default=4, help='pictures per run (default: %(default)s)')
+    parser.add_argument('--small-batch', type=whole(1), default=16,
                         help='pictures per run of the small networks (default: %(default)s)')
-    parser.add_argument('--size', type=int, default=256,
+    parser.add_argument('--size', type=whole(1), default=256,
                         help='pixels of the pictures; the small networks get 64 (default: %(default)s)')
-    parser.add_argument('--repeats', type=int, default=5, help='timed runs (default: %(default)s)')
+    parser.add_argument('--repeats', type=whole(1), default=5, help='timed runs (default: %(default)s)')
     options = parser.parse_args()
     unknown = sorted(set(options.networks) - set(CASES))
     if unknown:

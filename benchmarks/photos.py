@@ -12,6 +12,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from benchmarks.common import machine_line, measure, milliseconds, record, table  # noqa: E402
+from dnnlib.options import whole  # noqa: E402
 from dnnlib.util import run_main  # noqa: E402
 
 
@@ -43,8 +44,8 @@ def one_by_one(count, size):
 def main():
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--count', type=int, default=48, help='photos (default: %(default)s)')
-    parser.add_argument('--size', type=int, default=256, help='pixels (default: %(default)s)')
+    parser.add_argument('--count', type=whole(1), default=48, help='photos (default: %(default)s)')
+    parser.add_argument('--size', type=whole(1), default=256, help='pixels (default: %(default)s)')
     args = parser.parse_args()
     print(machine_line())
     wall, work = whole_command(args.count, args.size)

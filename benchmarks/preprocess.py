@@ -16,6 +16,7 @@ import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from benchmarks import common  # noqa: E402
+from dnnlib.options import whole  # noqa: E402
 from dnnlib.util import PRECISIONS, run_main  # noqa: E402
 from preprocess import alignment, landmarks, picture_files, pipeline, plan  # noqa: E402
 from renderer.camera import RECON_SIZE  # noqa: E402
@@ -165,15 +166,17 @@ def main():
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--image_path', metavar='DIR', help='photos with their .txt (default: made here)')
-    parser.add_argument('--count', type=int, default=200, help='photos made (default: %(default)s)')
-    parser.add_argument('--batch', type=int, default=16, help='photos in a network run (default: %(default)s)')
-    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='processes (default: one per core)')
+    parser.add_argument('--count', type=whole(1), default=200, help='photos made (default: %(default)s)')
+    parser.add_argument('--batch', type=whole(1), default=16, help='photos in a network run (default: %(default)s)')
+    parser.add_argument('--workers', type=whole(1), default=os.cpu_count(), help='processes (default: one per core)')
     parser.add_argument('--network', action='store_true', help='the network too (default: the photos only)')
     parser.add_argument('--precision', choices=PRECISIONS, default='float32', help='of the network; '
                         'another than float32 implies --network and compares coefficients, too (default: %(default)s)')
     parser.add_argument('--weights', metavar='PATH', help='to compare with: as of preprocess_data.py (default: the '
                         "human world's)")
     options = parser.parse_args()
+    if not options.image_path and options.count <= options.batch:
+        parser.error(f'--count {options.count}: more than --batch, {options.batch}, for the first one warms up')
     print(common.machine_line())
     with tempfile.TemporaryDirectory() as made:
         folder = options.image_path or made

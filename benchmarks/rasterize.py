@@ -19,6 +19,7 @@ from benchmarks.common import (  # noqa: E402
     record_timings,
     table,
 )
+from dnnlib.options import whole  # noqa: E402
 from dnnlib.util import run_main  # noqa: E402
 
 CASES = ((64, 8), (256, 4))     # resolution, batch: as in training with 4 GPUs
@@ -70,7 +71,7 @@ def build(resolution, batch, impl):
 def main():
     """Parse the options, time every case, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--repeats', type=int, default=20, help='timed calls each (default: %(default)s)')
+    parser.add_argument('--repeats', type=whole(1), default=20, help='timed calls each (default: %(default)s)')
     parser.add_argument('--skip-ref', action='store_true', help='leave out the NumPy twin, which takes seconds '
                         'for one picture (default: time it)')
     args = parser.parse_args()

@@ -13,6 +13,7 @@ import numpy as np  # noqa: E402
 
 import config  # noqa: E402
 from benchmarks.common import machine_line, measure, milliseconds, record, table  # noqa: E402
+from dnnlib.options import whole  # noqa: E402
 from dnnlib.util import PRECISION_HELP, PRECISIONS, run_main  # noqa: E402
 
 
@@ -101,9 +102,9 @@ def _start_up(model, vaes, precision, folder):
 def main():
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--resolution', type=int, default=256, help='pixels (default: %(default)s)')
-    parser.add_argument('--images', type=int, default=40, help='pictures per timing (default: %(default)s)')
-    parser.add_argument('--batch', type=int, nargs='+', default=[1, 4, 8], help='to try (default: 1 4 8)')
+    parser.add_argument('--resolution', type=whole(1), default=256, help='pixels (default: %(default)s)')
+    parser.add_argument('--images', type=whole(1), default=40, help='pictures per timing (default: %(default)s)')
+    parser.add_argument('--batch', type=whole(1), nargs='+', default=[1, 4, 8], help='to try (default: 1 4 8)')
     parser.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
     args = parser.parse_args()
     from dnnlib.tflib.compat import VERSION

@@ -14,6 +14,7 @@ import numpy as np  # noqa: E402
 
 from benchmarks import budget  # noqa: E402
 from benchmarks.common import machine_line, measure_interleaved, record, table  # noqa: E402
+from dnnlib.options import whole  # noqa: E402
 from dnnlib.util import PRECISION_HELP, PRECISIONS, run_main  # noqa: E402
 
 WEIGHTS = dict(w_id=3.0, w_lm=500.0, w_gamma=10.0, w_skin=20.0, w_exp_warp=10.0, w_gamma_change=10.0)
@@ -146,11 +147,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('--full', action='store_true', help='the networks of ffhq256 with random values')
     parser.add_argument('--stage', type=int, choices=(1, 2), default=1, help='2: with the contrastive terms')
-    parser.add_argument('--resolutions', type=int, nargs='+', default=None, metavar='R',
+    parser.add_argument('--resolutions', type=whole(1), nargs='+', default=None, metavar='R',
                         help='active ones; None: all of the demo, the finest of --full')
-    parser.add_argument('--minibatch', type=int, default=None, help="None: the schedule's for one device")
-    parser.add_argument('--repeats', type=int, default=3, help='timed turns')
-    parser.add_argument('--r1_interval', type=int, default=1, metavar='N', help='R1 in every Nth step of D')
+    parser.add_argument('--minibatch', type=whole(1), default=None, help="None: the schedule's for one device")
+    parser.add_argument('--repeats', type=whole(1), default=3, help='timed turns')
+    parser.add_argument('--r1_interval', type=whole(1), default=1, metavar='N', help='R1 in every Nth step of D')
     parser.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
     args = parser.parse_args()
     from dnnlib.tflib.compat import tf
@@ -158,7 +159,10 @@ def main():
     from training.distributed import Cluster
     config = configs.load('ffhq256' if args.full else 'demo64')
     config.r1_interval = args.r1_interval
+    known = [4 << i for i in range(7) if 4 << i <= config.resolution]
     resolutions = args.resolutions or ([256] if args.full else [8, 16, 32, 64])
+    if not set(resolutions) <= set(known):
+        parser.error(f'--resolutions: of {config.name}, some of {", ".join(map(str, known))}')
     print(machine_line())
     with tf.Graph().as_default(), Cluster(precision=args.precision, core_share=config.core_share).session():
         context = (_full_context if args.full else _demo_context)(config, args.stage)

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.io
 
 from benchmarks.common import machine_line, measure, milliseconds, record, table
+from dnnlib.options import whole
 from dnnlib.tflib import checkpoints, tfutil
 from dnnlib.tflib.compat import VERSION, tf
 from dnnlib.util import PRECISION_HELP, PRECISIONS, run_main
@@ -77,7 +78,7 @@ def main():
     """Print the machine and the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--precision', choices=PRECISIONS, default='float32', help=PRECISION_HELP)
-    parser.add_argument('--repeats', type=int, default=7, help='timed blocks of 128 steps (default: %(default)s)')
+    parser.add_argument('--repeats', type=whole(1), default=7, help='timed blocks of 128 steps (default: %(default)s)')
     args = parser.parse_args()
     print(machine_line())
     print(f'TensorFlow {VERSION[0]}.{VERSION[1]}')

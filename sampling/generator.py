@@ -39,8 +39,8 @@ class FaceGenerator(LatentDecoder):
     model: path of a snapshot; None: see `pretrained.find_model`.
     vae_weights: folder of the four VAEs; None: the one beside the model, else the one of its world.
     average_w: path of the average of w over identities; None: the one beside the model, computed once where missing.
-    threads: of TensorFlow; None: one for each core. precision: 'bfloat16' is faster on some CPUs, see
-    tfutil.session_config, and changes pictures by a few levels of 255. noise_mode: 'const', the stored noise maps;
+    threads: of TensorFlow; None: one for each core. precision: 'bfloat16' is faster on some CPUs and changes pictures
+    by a few levels of 255, 'tf32' on some GPUs: tfutil.check_precision. noise_mode: 'const', the stored noise maps;
     'random', each picture its own, which follow from its coefficients; 'none', none.
 
     Attributes: path, Gs (Network), resolution (pixels), num_layers and dlatent_size (of w), noise_dim, num_coeffs

@@ -97,7 +97,8 @@ def _values(results, metric):
 
 def test_slope(of_photos, of_untrained):
     assert min(_values(of_photos, 'slope')) > 0.55 and max(_values(of_photos, 'slope')) < 1.2
-    assert max(_values(of_untrained, 'slope')) < 0.5
+    assert max(of_untrained['slope', factor]['value'] for factor in ('expression', 'lighting', 'pose')) < 0.3
+    assert of_untrained['slope', 'identity']['value'] < 0.5        # colours of skin alone bring some
 
 
 def test_control(of_photos, of_untrained):

@@ -362,6 +362,19 @@ def test_the_average_of_w_moves_as_in_two_evaluations(stage2):
     assert_close(G.get_var('dlatent_avg'), np.float32(average), rtol=1e-5, atol=1e-6)
 
 
+def test_average_of_w_moves_as_far_when_runs_share_a_minibatch(stage2, monkeypatch):
+    """Four runs with the fourth root of beta for one: a quarter of the way each, nearly."""
+    average, moved = stage2.G.find_var('dlatent_avg'), []
+    for runs in (1, 4):
+        monkeypatch.setitem(stage2.context.config, 'accumulate', runs)
+        with stage2.graph.as_default():
+            fakes = objectives.generate(stage2.context, stage2.G, stage2.inputs, 'D', 0)[1]
+        tfutil.set_vars({average: np.zeros(16, np.float32)})
+        stage2.run(fakes, minibatch=3)
+        moved.append(tfutil.run(average))
+    assert_close(moved[1] * 4, moved[0], rtol=0.01, atol=1e-6)
+
+
 # ---- sizes
 
 @pytest.mark.parametrize('minibatch', [1, 3, 4, 8])

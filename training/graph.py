@@ -141,9 +141,7 @@ class TrainingGraph:
         for step in [keep] * (self.context.config.accumulate - 1) + [last]:
             found.append(run_step(name, step, {self._placeholders[key]: value for key, value in feed.items()}))
             feed['nimg'] += feed['minibatch'] * self._cluster.num_replicas      # other latents in each
-        means = {term: np.mean([values[term] for values in found]) for term in found[-1]}
-        means[overflow_term(name)] = found[-1][overflow_term(name)]         # only the last run makes the step
-        return means
+        return {term: np.mean([values[term] for values in found if term in values]) for term in found[-1]}
 
     def _tell_lod(self, lod):
         """Set the networks' lod before a step: in bfloat16 TensorFlow may read it before the step's own assignment."""
@@ -238,18 +236,16 @@ def run_step(name, step, feed):
     UserError when its gradients are not finite again and again.
     """
     found = tfutil.run(step, feed)
-    values, left_out = found['values'], found.get('left_out', 0)
+    values = found['values']
+    if 'left_out' not in found:         # gradients were kept for a later run, which makes the step
+        return values
+    left_out = found['left_out']
     if left_out >= MOST_LEFT_OUT:
         raise UserError(f'the last {left_out} gradients of {name} were not finite, so training stands still; see '
                         'stats.jsonl when it began, lower the learning rate (--config), and --resume from the last '
                         'checkpoint')
-    values[overflow_term(name)] = float(left_out > 0)
+    values[f'{name}/overflow_frequency'] = float(left_out > 0)
     return values
-
-
-def overflow_term(name):
-    """TensorBoard's name of the share of steps of optimizer `name` that were left out."""
-    return f'{name}/overflow_frequency'
 
 
 def _relative_error(found, exact):

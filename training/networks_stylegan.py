@@ -18,6 +18,7 @@ _NONLINEARITIES = {     # name: (function, gain of the weights before it)
     'lrelu': (layers.leaky_relu, np.sqrt(2)),
 }
 _G_FAMILY = ('G_style', 'G_mapping', 'G_synthesis')
+W_AVERAGE_BETA = 0.995          # of the moving average of w, at each evaluation of the generator
 
 
 # ---- weighted layers: each makes `weight` or `bias` in the current variable scope
@@ -99,7 +100,7 @@ def G_style(
         truncation_cutoff=8,            # no effect
         truncation_psi_val=None,        # no effect
         truncation_cutoff_val=None,     # no effect
-        dlatent_avg_beta=0.995,         # decay of the moving average of w; None: no average
+        dlatent_avg_beta=W_AVERAGE_BETA,        # decay of the moving average of w; None: no average
         dlatent_avg_rows=None,          # it moves by so many rows first, then by the others: two evaluations in one
         style_mixing_prob=0.9,          # no effect
         is_training=False,              # no effect

@@ -17,6 +17,7 @@ from renderer.factors import BY_NAME, NUM_LATENTS
 from training import loss
 from training.loss_contrastive import CONSTANCY, constancy_terms, expression_terms, lighting_terms
 from training.loss_imitative import FULL_TERMS, L1_TERMS, SURFACE_TERMS, imitative_terms
+from training.networks_stylegan import W_AVERAGE_BETA
 
 # What does not change within a run.
 Context = namedtuple('Context', (
@@ -230,7 +231,7 @@ def generate(context, G, inputs, step, device):
     """([coefficients [N, 254]], [fakes [N, 3, R, R]]) of one step: of the minibatch and, in stage 2, of the two pairs.
 
     The generator makes them in one go: its pictures do not depend on each other. Its average of w moves as if they
-    were two evaluations, one after the other.
+    were two evaluations, one after the other; and as far in a step when several session runs share its minibatch.
     """
     latents, noise = draw(context, inputs, step, device)
     coeff = context.decoders.lambda_from_latents(latents)
@@ -238,11 +239,18 @@ def generate(context, G, inputs, step, device):
         fakes = G.get_output_for(
             tf.concat([coeff, noise], axis=1), None, is_training=True,
             noise_seed=seed_of(inputs, step, device, _NOISE_MAPS),
-            dlatent_avg_rows=inputs.minibatch if context.stage == 2 else None)
+            dlatent_avg_rows=inputs.minibatch if context.stage == 2 else None,
+            dlatent_avg_beta=_w_average_beta(G, context.config.accumulate))
     if context.stage == 1:
         return [coeff], [fakes]
     pairs = len(paired_factors(context.weights))
     return [[x[:inputs.minibatch], _pair_rows(x[inputs.minibatch:], pairs)] for x in (coeff, fakes)]
+
+
+def _w_average_beta(G, runs):
+    """Decay of G's average of w in each of the session runs that share a minibatch; None: G keeps no average."""
+    beta = G.static_kwargs.get('dlatent_avg_beta', W_AVERAGE_BETA)
+    return None if beta is None else beta ** (1 / runs)
 
 
 def draw(context, inputs, step, device=0):

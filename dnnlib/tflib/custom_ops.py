@@ -154,15 +154,13 @@ def _writable_cache():
 
 @contextlib.contextmanager
 def _lock(path):
-    """Holds an exclusive lock on file `path`; where the file system has no locks, two builds may run side by side."""
-    try:
-        file = open(path, 'w')
-    except OSError:         # somebody else's: then as where there are no locks
-        yield
-        return
-    with file:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):
+    """Holds an exclusive lock on file `path`; where there are no locks, or the file is somebody else's, two builds may
+    run side by side.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            file = held.enter_context(open(path, 'w'))
+            if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
