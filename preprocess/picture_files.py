@@ -195,6 +195,8 @@ def turn_points(points: np.ndarray, size: Tuple[int, int], orientation: int) -> 
 
 
 def _orientation(image: Image.Image) -> int:
+    if image.format == 'PNG':   # its EXIF may follow its pixels, which are damaged themselves: not to be passed over
+        image.load()
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:           # a damaged EXIF block raises almost anything; the picture itself may be whole

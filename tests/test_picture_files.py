@@ -186,6 +186,15 @@ def test_too_little_picture_data_is_refused(data):
         picture_files.read_picture(data)
 
 
+@pytest.mark.parametrize('bad', [5, 255])
+@pytest.mark.parametrize('colour, channels', [(0, 1), (2, 3), (3, 1), (6, 4)])
+def test_rows_of_an_unknown_filter_are_refused(colour, channels, bad):
+    rows = _rows(channels, 8)
+    rows[7] = bytes([bad]) + rows[7][1:]
+    with pytest.raises(UserError, match='cannot be read as a picture'):
+        picture_files.read_picture(_png(colour, 8, rows, *([_PALETTE] if colour == 3 else [])))
+
+
 # ------------------------------------------------------------------------------------------------ limits
 
 def test_more_pixels_than_are_read(monkeypatch):
