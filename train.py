@@ -299,7 +299,8 @@ def check_files(options, run_dir=None):
     run_dir: of a run that is taken up; None: a new one.
     """
     levels = tfrecords.read_levels(options.data_dir, options.config.resolution)
-    from dnnlib.tflib.compat import tf
+    from dnnlib.tflib import custom_ops
+    from dnnlib.tflib.compat import gpu_names, tf
     from perception import experts
     from vae.model import Decoders
     saved = checkpoints.newest_facts(run_dir) if run_dir else None
@@ -313,6 +314,8 @@ def check_files(options, run_dir=None):
         experts.check_weights(there.expert_specs(), experts.STAGE_EXPERTS[options.stage])
     if options.stage == 2:
         check_background(options.weights, there.expert_specs())
+    if options.num_gpus == 0 or options.cpu_devices or not gpu_names():
+        custom_ops.find_compiler()      # on CPUs the renderer's ops are compiled
 
 
 def check_background(weights, specs):

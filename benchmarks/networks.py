@@ -66,10 +66,14 @@ def profile(args, session):
 
 
 def training(args, session):
-    """Losses and gradients of D with R1, and of G, batch 16, small networks."""
+    """Losses and gradients of D with R1, and of G, batch 16, small networks, with the layers that training uses."""
+    from dnnlib.tflib import layers as image_layers
+    from dnnlib.tflib.compat import gpu_names
     rows = [['resolution', 'step', 'seconds a batch', 'images/s (median)', 'images/s (best)']]
     for resolution in (64, 128):
-        for name, run in _training_steps(session, resolution, 16).items():
+        with image_layers.for_devices(gpu_names()[:1] or ['/device:CPU:0']):
+            steps = _training_steps(session, resolution, 16)
+        for name, run in steps.items():
             median, least, most = common.measure(run, args.repeats)
             common.record(f'gradients of small {name}, {resolution}x{resolution}', 16 / median, 'images/s')
             rows.append([resolution, name, f'{median:.3f} ({least:.3f}-{most:.3f})', f'{16 / median:.1f}',

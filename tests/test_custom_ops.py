@@ -77,6 +77,18 @@ def test_key_changes_with_whatever_changes_the_binary(project, monkeypatch):
     assert len(set(keys)) == len(keys) - 1
 
 
+def test_a_copy_elsewhere_has_the_same_key(project):
+    copy = project / 'copy'
+    copy.mkdir()
+    keys, compiler = set(), custom_ops.find_compiler()
+    for name in ('answer.cc', 'answer.h'):
+        shutil.copy(str(project / name), str(copy / name))
+    for folder in (project, copy):
+        sources = _sources(folder)
+        keys.add(custom_ops.cache_key(compiler, custom_ops.compile_command(compiler, sources), sources))
+    assert len(keys) == 1
+
+
 def test_key_changes_with_the_compiler_version(project):
     compiler = project / 'some-compiler'
     keys = set()

@@ -46,7 +46,8 @@ def test_float32_is_itself_and_nothing_changes():
         assert errors == {'D': (0.0, 0.0), 'G': (0.0, 0.0)}
         for one, other in zip(before, tfutil.run(list(built.state.values()))):
             assert (one == other).all()
-        assert graph.check_precision(built, _feed(1.0), 'float32').startswith('float32 against float32, one step: D: l')
+        assert graph.check_precision(built, _feed(1.0), 'float32').startswith(
+            'float32 against float32, one step at 8 pixels: D: loss')
 
 
 def test_what_is_too_far_off_is_refused(monkeypatch):
@@ -65,6 +66,28 @@ def test_several_hosts_say_that_they_do_not_compare():
     with mock.patch.object(training_loop, 'check_precision', return_value='compared') as check:
         assert training_loop._checked_precision(one, 'graph', _feed(0.0)) == 'compared'
     check.assert_called_once_with('graph', _feed(0.0), 'bfloat16')
+
+
+def test_each_form_of_a_step_is_compared_when_its_turn_comes():
+    built = EasyDict(is_full=lambda lod: lod < 1)
+    for precision, expected in (('float32', []), ('bfloat16', [1.5, 0.5])):
+        said = []
+        compare = training_loop._comparison(EasyDict(shard=(0, 1), precision=precision), built, said.append)
+        with mock.patch.object(training_loop, 'check_precision', lambda graph, feed, _: feed['lod']):
+            for lod in (1.5, 1.0, 0.5, 0.0):
+                compare(_feed(lod))
+        assert said == expected
+
+
+def test_too_far_off_ends_a_training_only_where_it_begins():
+    said = []
+    compare = training_loop._comparison(EasyDict(shard=(0, 1), precision='bfloat16'),
+                                        EasyDict(is_full=lambda lod: lod < 1), said.append)
+    with mock.patch.object(training_loop, 'check_precision', side_effect=UserError('too far')):
+        with pytest.raises(UserError, match='too far'):
+            compare(_feed(1.5))
+        compare(_feed(0.5))
+    assert said == ['warning: too far, as --resume with --precision float32 does']
 
 
 def _gpus(monkeypatch, *capabilities):

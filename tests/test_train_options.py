@@ -175,6 +175,13 @@ def test_what_is_missing_is_named_before_anything_is_written(place, tmp_path, op
     assert not os.path.exists(results)
 
 
+def test_a_missing_compiler_is_named_before_anything_is_written(place, tmp_path, monkeypatch):
+    monkeypatch.setenv('CXX', 'no-such-compiler')
+    with pytest.raises(UserError, match='CXX=no-such-compiler'):
+        train_here(place.options('missing') + ['--result_dir', str(tmp_path / 'results'), '--num_gpus', '0'])
+    assert not os.listdir(str(tmp_path))
+
+
 def test_dry_run_writes_nothing(place, tmp_path):
     options = place.options('dry') + ['--result_dir', str(tmp_path / 'results'), '--cpu_devices', '3', '-n']
     code, printed = train_here(options)

@@ -80,7 +80,7 @@ class TrainingGraph:
         self.inputs, rate = objectives.placeholders(), tf.placeholder(tf.float32, [], 'learning_rate')
         self._placeholders = dict(self.inputs._asdict(), learning_rate=rate)
         self._optimizers = OrderedDict([('G', Optimizer('TrainG', rate)), ('D', Optimizer('TrainD', rate))])
-        self._checked = {}          # {'G', 'D': (loss, gradients)} of a step on the first device
+        self._checked = {}          # {'D', ('G', form): (loss, gradients)} of a step on the first device
         self._lod = None            # that networks were told last
         self._D_steps = {r1: self._build_D_step(r1) for r1 in (True, False)[:context.config.r1_interval]}
         self._G_steps = {full: self._build_G_step(full) for full in forms}
@@ -101,9 +101,15 @@ class TrainingGraph:
 
     def step_G(self, feed):
         """A step of the generator, as `step_D`."""
-        config = self.context.config
-        resolution = config.resolution >> int(np.floor(feed['lod']))
-        return self._run('TrainG', self._G_steps[objectives.is_full(config, resolution)], feed)
+        return self._run('TrainG', self._G_steps[self.is_full(feed['lod'])], feed)
+
+    def is_full(self, lod):
+        """Which form of the generator's step is run at this level of detail, see objectives.is_full."""
+        return objectives.is_full(self.context.config, self.resolution(lod))
+
+    def resolution(self, lod):
+        """The active resolution, the finer one during a fade."""
+        return self.context.config.resolution >> int(np.floor(lod))
 
     def reset_optimizers(self):
         """They forget what they have learned of the gradients."""
@@ -116,19 +122,20 @@ class TrainingGraph:
         pictures by chance. Nothing changes in the end. What new networks hold as constants is spread for it: they
         would be normalised by a deviation that is nothing but rounding.
         """
-        config, size = self.context.config, self.context.config.resolution >> int(np.floor(feed['lod']))
+        size = self.resolution(feed['lod'])
         shape = [feed['minibatch'] * len(self._copies), self._reals.shape.as_list()[1], size, size]
         given = {self._placeholders[key]: value for key, value in feed.items()}
-        given[self._reals] = np.random.RandomState(config.resolution).randint(0, 256, shape, np.uint8)
+        given[self._reals] = np.random.RandomState(size).randint(0, 256, shape, np.uint8)
         variables = [variable for net in (self.G, self.D) for variable in net.vars.values()]
         before = dict(zip(variables, tfutil.run(variables)))
         random = np.random.RandomState(0)
         tfutil.set_vars({variable: value + 0.1 * random.standard_normal(value.shape) for variable, value in
                          before.items() if variable.trainable and np.ptp(value) == 0})
         self._tell_lod(feed['lod'])
+        steps = {'D': self._checked['D'], 'G': self._checked['G', self.is_full(feed['lod'])]}
         with tfutil.float32_session(tf.global_variables()):
-            exact = {name: tfutil.run(step, given) for name, step in self._checked.items()}
-        found = {name: tfutil.run(step, given) for name, step in self._checked.items()}
+            exact = {name: tfutil.run(step, given) for name, step in steps.items()}
+        found = {name: tfutil.run(step, given) for name, step in steps.items()}
         tfutil.set_vars(before)                         # lod and the average of w have moved, too
         self._lod = None
         return {name: tuple(_relative_error(*pair) for pair in zip(found[name], exact[name])) for name in found}
@@ -158,7 +165,7 @@ class TrainingGraph:
             return objectives.discriminator_step(self.context, G, D, self.inputs, self._reals[i * each:(i + 1) * each],
                                                  device=self._cluster.first_replica + i, r1=r1)
 
-        keep, step = self._build_step('D', objective, trained=1)
+        keep, step = self._build_step('D', objective, trained=1, checked='D')
         total = tf.cast(each * self._cluster.num_replicas * self.context.config.accumulate, tf.float32)
         with tf.device(self._cluster.devices[0]), tf.control_dependencies([step['op']]):    # which sets G's lod
             beta = tf.pow(0.5, total / (self.context.config.average_kimg * 1000))
@@ -169,13 +176,14 @@ class TrainingGraph:
         def objective(i, G, D):
             return objectives.generator_step(self.context, G, D, self.inputs, full,
                                              device=self._cluster.first_replica + i)
-        return self._build_step('G', objective, trained=0)
+        return self._build_step('G', objective, trained=0, checked=('G', full))
 
-    def _build_step(self, name, objective, trained):
+    def _build_step(self, name, objective, trained, checked):
         """All devices compute gradients, then all make the same step with their mean: two steps for `run_step`.
 
         The first only keeps the gradients for the second (config.accumulate - 1 runs of it come before that).
-        objective(i, G, D) -> (loss, terms) on device i. trained: 0 for G, 1 for D.
+        objective(i, G, D) -> (loss, terms) on device i. trained: 0 for G, 1 for D. checked: the step's name for
+        `precision_errors`.
         """
         optimizer, devices, towers = self._optimizers[name], self._cluster.devices, []
         for i, (device, copy) in enumerate(zip(devices, self._copies)):
@@ -183,7 +191,7 @@ class TrainingGraph:
                 loss, terms = objective(i, *copy)
                 gradients = optimizer.register(loss, copy[trained].trainables)
                 if i == 0:
-                    self._checked.setdefault(name, (loss, gradients))
+                    self._checked.setdefault(checked, (loss, gradients))
                 towers.append(OrderedDict(terms, **{'Loss/' + name: loss}))
         runs = self.context.config.accumulate
         keep = optimizer.accumulate(runs) if runs > 1 else None
@@ -263,7 +271,8 @@ def check_precision(graph, feed, precision):
     if not all(error <= LARGEST_ERROR for pair in errors.values() for error in pair):       # so NaN is refused, too
         raise UserError(f'--precision {precision}: a step is off float32 by more than {LARGEST_ERROR:.0%} ({line}); '
                         'leave the option out')
-    return f'{precision} against float32, one step: {line}'
+    size = graph.resolution(feed['lod'])
+    return f'{precision} against float32, one step at {size} pixels: {line}'
 
 
 def restore_state(variables, checkpoint):

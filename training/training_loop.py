@@ -102,9 +102,7 @@ def training_loop(
                                config.snapshot_ticks, checkpoint_minutes,
                                evaluation(run.run_dir, telemetry) if evaluation else None)
             writer.begin(dataset, config.grid, seed, progress.nimg, schedule.state_at(plan, progress.nimg).lod)
-        if cluster.precision != 'float32':
-            start = schedule.state_at(plan, progress.nimg)
-            say(_checked_precision(cluster, graph, _feed(cluster, config, start, progress.nimg, seed)))
+        compare = _comparison(cluster, graph, say)
         vote = cluster.vote(2, 'Stop')
         tf_graph.finalize()
 
@@ -119,6 +117,7 @@ def training_loop(
             if active != progress.active:
                 graph.reset_optimizers()
                 progress.active = active
+            compare(feed)
             anew = dataset.configure(feed['minibatch'] * len(cluster.devices), now.lod,
                                      position=progress.nimg // cluster.num_replicas * len(cluster.devices))
             with _explained_by(dataset), _patience(cluster, anew):
@@ -163,6 +162,28 @@ def _networks(cluster, context, num_channels, snapshot, progress):
         scale = progress.coeff_scale or unit_scale(context.decoders, context.noise_dim)
         progress.coeff_scale = _from_chief(cluster, scale)
     return new_networks(config, num_channels, context.noise_dim, progress.coeff_scale)
+
+
+def _comparison(cluster, graph, say):
+    """compare(feed): say once for each form of the generator's step how far one is off float32.
+
+    Each when its turn comes: what untrained networks draw at a resolution to come tells nothing. Too far off: the first
+    is a UserError, at a later one training goes on, for what it has reached is the user's.
+    """
+    compared = []
+
+    def compare(feed):
+        form = graph.is_full(feed['lod'])
+        if cluster.precision == 'float32' or form in compared:
+            return
+        compared.append(form)
+        try:
+            say(_checked_precision(cluster, graph, feed))
+        except UserError as error:
+            if len(compared) == 1:
+                raise
+            say(f'warning: {error}, as --resume with --precision float32 does')
+    return compare
 
 
 def _checked_precision(cluster, graph, feed):

@@ -86,7 +86,10 @@ def compile_command(compiler: Sequence[str], sources: Sequence[str]) -> List[str
 
 
 def cache_key(compiler: Sequence[str], command: Sequence[str], sources: Sequence[str]) -> str:
-    """Hash of everything that changes the binary: sources, headers, command, versions of TensorFlow and compiler."""
+    """Hash of everything that changes the binary: sources, headers, command, versions of TensorFlow and compiler.
+
+    Not where the sources lie: two copies of this code share one library.
+    """
     key = hashlib.sha256()
     folders = {HEADERS, *map(os.path.dirname, sources)}
     headers = [header for folder in folders for header in glob.glob(os.path.join(folder, '*.h'))]
@@ -94,7 +97,8 @@ def cache_key(compiler: Sequence[str], command: Sequence[str], sources: Sequence
         with open(path, 'rb') as file:
             key.update(hashlib.sha256(file.read()).digest())
     version = subprocess.run(list(compiler) + ['--version'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    for part in (' '.join(command), tf.__version__, str(tf.sysconfig.get_lib()), os.uname().machine):
+    words = [word for word in command if word not in sources and word != '-I' + HEADERS]
+    for part in (' '.join(words), tf.__version__, str(tf.sysconfig.get_lib()), os.uname().machine):
         key.update(part.encode() + b'\0')
     key.update(version.stdout)
     return key.hexdigest()[:20]
