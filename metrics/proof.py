@@ -79,9 +79,9 @@ def rows() -> List[Row]:
 
 def markdown(results: Sequence[Dict[str, Any]]) -> str:
     """Results (of the same metric and source the last) as a table; what misses its aim is bold."""
-    columns = OrderedDict()
+    columns, models = OrderedDict(), _model_titles(results)
     for result in results:
-        title = result['source'] if result['source'] != 'generator' else os.path.basename(result['model'])
+        title = models[_path(result)] if result['source'] == 'generator' else result['source']
         columns.setdefault(title, {})[result['metric'], result.get('factor')] = result
     photos = columns.get('photos', {})
     lines = ['| | ' + ' | '.join(list(columns) + ['target']) + ' |', '|:--|' + '--:|' * (len(columns) + 1)]
@@ -91,6 +91,22 @@ def markdown(results: Sequence[Dict[str, Any]]) -> str:
         if any(cells):
             lines.append('| ' + ' | '.join([row.words] + cells + [_aim(row, least, most)]) + ' |')
     return '\n'.join(lines + [''] + _notes(columns))
+
+
+def _model_titles(results):
+    """{path: title} of the models: the file's name; where several have it, as in two runs, from where they part."""
+    named = {}
+    for path in {_path(result) for result in results if result['source'] == 'generator'}:
+        named.setdefault(os.path.basename(path), []).append(path)
+    titles = {}
+    for paths in named.values():
+        common = os.path.commonpath([os.path.dirname(path) for path in paths])
+        titles.update((path, os.path.relpath(path, common)) for path in paths)
+    return titles
+
+
+def _path(result):
+    return os.path.abspath(result['model'])
 
 
 def _numbers(row, column):
@@ -155,12 +171,18 @@ def _notes(columns):
         if result:
             counts = result['counts']
             notes.append(f'{title}: {counts["subjects"]} subjects of {counts["variations"]} pictures for each factor, '
-                         f'world {result["world"]}.')
+                         f'world {result["world"]}, judged by {_judges(column)}.')
         if ('fid', None) in column:
             counts = column['fid', None]['counts']
             notes.append(f'{title}: FID of {counts["fakes"]} pictures against {counts["reals"]}, features: '
                          + column['fid', None]['features'] + '.')
     return notes
+
+
+def _judges(column):
+    """The networks whose word the numbers of a column are, by folder and file; of several judges all are named."""
+    weights = {path for result in column.values() for path in result.get('experts', {}).values()}
+    return ', '.join(sorted({'/'.join(path.split(os.sep)[-2:]) for path in weights}))
 
 
 def read_results(path: str) -> List[Dict[str, Any]]:
@@ -171,8 +193,8 @@ def read_results(path: str) -> List[Dict[str, Any]]:
             results = [parse_json(line, path, expected) for line in file]
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror}); expected {expected}') from error
-    if not all('metric' in result and 'source' in result for result in results):
-        raise UserError(f'{path}: lines without "metric" and "source"; expected {expected}')
+    if not results or not all(name in result for result in results for name in ('metric', 'source', 'model')):
+        raise UserError(f'{path}: empty, or lines without "metric", "source" and "model"; expected {expected}')
     return results
 
 

@@ -330,7 +330,8 @@ def test_shares_of_displacement_do_not_ask_how_coefficients_are_scaled():
 
 def _result(metric, value, factor=None, source='generator', **details):
     return dict(metric=metric, factor=factor, value=value, details=details, source=source, model='x/small.pkl',
-                counts=dict(subjects=2, variations=3, fakes=5, reals=6), world='human', features='some')
+                counts=dict(subjects=2, variations=3, fakes=5, reals=6), world='human', features='some',
+                experts=dict(recon='/there/demo/judge/small_recon', id='/there/human/weights/small_id'))
 
 
 def test_proof_table_knows_what_misses_its_aim():
@@ -354,7 +355,16 @@ def test_proof_table_knows_what_misses_its_aim():
     assert cells['identity between subjects (cosine) when expression, lighting, pose moves'][0] == '-, **.30**, -'
     assert cells['face found by mtcnn'] == ['.99', '**.90**', '≥ .99'] and cells['FID'] == ['12.3', '', '']
     assert 'R² of lighting' not in cells
-    assert any('2 subjects of 3 pictures' in line[0] for line in lines)
+    assert ['small.pkl: 2 subjects of 3 pictures for each factor, world human, judged by judge/small_recon, '
+            'weights/small_id.'] in lines
+
+
+def test_models_of_two_runs_have_a_column_each():
+    runs = [dict(_result('control', value, 'pose'), model=f'results/0000{i}-sgan/network-final.pkl')
+            for i, value in enumerate((0.5, 0.98))]
+    lines = proof.markdown(runs).split('\n')
+    assert lines[0] == '| | 00000-sgan/network-final.pkl | 00001-sgan/network-final.pkl | target |'
+    assert lines[2] == '| R² of pose | **.50** | .98 | ≥ .97 |'
 
 
 def test_results_are_read_and_nothing_else(tmp_path):
@@ -362,10 +372,11 @@ def test_results_are_read_and_nothing_else(tmp_path):
     with open(path, 'w') as file:
         file.write(metric_base.result_line(_result('fid', 1.5)) + '\n')
     assert proof.read_results(path)[0]['value'] == 1.5
-    with open(path, 'a') as file:
-        file.write('{"metric": "fid"}\n')
-    with pytest.raises(UserError, match='results.jsonl: lines without "metric" and "source"'):
-        proof.read_results(path)
+    for content in ('{"metric": "fid", "source": "generator"}\n', ''):
+        with open(path, 'w') as file:
+            file.write(content)
+        with pytest.raises(UserError, match='results.jsonl: empty, or lines without "metric", "source" and "model"'):
+            proof.read_results(path)
     with pytest.raises(UserError, match='nowhere: cannot be read'):
         proof.read_results(str(tmp_path / 'nowhere'))
 
