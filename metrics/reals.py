@@ -104,7 +104,7 @@ class DrawnReals:
     def read(self, start: int, count: int) -> np.ndarray:
         """Photos `start` .. `start + count - 1`: uint8 [count, R, R, 3]."""
         coeffs = random_coeffs(self._source, [self._seed, start, 1], count)
-        return self._source.pictures(coeffs, seed=(self._seed + 1, start))
+        return self._source.pictures(coeffs, seed=((self._seed + 1) % 2 ** 32, start))
 
 
 def random_coeffs(source: Any, seed: Sequence[int], count: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The metrics' numbers against closed forms, brute force and properties; no network, no TensorFlow."""
 
 import argparse
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnnlib.util import UserError
-from metrics import consistency, control, detection, disentanglement, groups, metric_base, proof
+from metrics import consistency, control, detection, disentanglement, groups, metric_base, proof, reals
 from metrics import frechet_inception_distance as fid
 from metrics import kernel_inception_distance as kid
 from metrics import perceptual_path_length as ppl
@@ -324,6 +325,15 @@ def test_shares_of_displacement_do_not_ask_how_coefficients_are_scaled():
     assert abs(numbers['r2'] - 0.75) < 1e-9 and control.explained(wanted, estimate)['r2'] < -10
     assert_close(control.distances(np.array([[3.0, 0], [-3, 0]]), np.array([[3.0, 4], [0, 0]]))['error'],
                  np.sqrt((16 + 9) / 2), rtol=1e-9)
+
+
+@pytest.mark.parametrize('seed', [0, 2 ** 32 - 1])
+def test_the_ends_of_seeds_draw_photos_too(seed):
+    asked = []
+    source = mock.Mock(noise_dim=2, facts={}, decode=lambda latents: latents,
+                       pictures=lambda coeffs, seed: asked.append(np.random.RandomState([seed[0], seed[1]])))
+    reals.DrawnReals(source, seed, 4).read(0, 4)
+    assert len(asked) == 1
 
 
 # ---- the proof table
