@@ -152,7 +152,9 @@ def test_command_writes_weights_and_a_table(world, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('arguments, message', [
     (['--network', 'hair'], 'invalid choice'), (['--size', '50'], 'argument --size'), (['--kimg', '0'], '--kimg 0'),
-    (['--width', '5'], '--width 5'), (['--seed', '-1'], '--seed -1'), (['--photos', '3'], '--photos')])
+    (['--width', '5'], '--width 5'), (['--seed', '-1'], '--seed -1'), (['--photos', '3'], '--photos'),
+    (['--photos', '258', '--batch', '130'], '--batch 130: at most half of --photos'),
+    (['--kimg', 'inf'], '--kimg inf')])
 def test_wrong_options_are_named(arguments, message, capsys):
     with pytest.raises(SystemExit):
         expert_training.parse_options(experts.SCHOOL, arguments)
