@@ -155,5 +155,5 @@ def background_loss(colors1, colors2, background1, background2):
     """
     both = tf.stop_gradient(background1 * background2)[..., None]
     difference = images.gaussian_blur((colors1 - colors2) * both, *blur_at(colors1.shape.as_list()[1]))
-    distance = tf.sqrt(tf.reduce_sum(tf.square(difference), axis=3) + 1e-8)
+    distance = tf.sqrt(tf.reduce_sum(tf.square(difference), axis=3) + 1e-8) - 1e-4      # 0 where none is common
     return tf.reduce_sum(distance) / (tf.reduce_sum(both) + 1e-3)
