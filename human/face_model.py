@@ -1,6 +1,6 @@
 """The human world's face model: a head from free measurements (head_mesh), in the very format of the real one.
 
-`python -m human.face_model --save_path DIR` writes it; then DISCO_FACE_MODEL_DIR=DIR makes every command use it.
+`python -m human.face_model --save_path DIR` writes it, for programs that read such files; the world needs none.
 """
 
 import argparse

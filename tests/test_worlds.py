@@ -106,6 +106,14 @@ def test_parts_of_another_world_are_refused(tmp_path, part):
     assert World('human').name == 'human'
 
 
+def test_a_head_of_another_world_in_the_place_of_the_real_one_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, 'FACE_MODEL_DIR', str(tmp_path))
+    label.write(str(tmp_path), 'human')
+    for part in (World('real').face_model, World('real').template):
+        with pytest.raises(UserError, match='--face_model .* is of the human world, all else is of the real'):
+            part()
+
+
 def test_a_label_of_a_world_that_is_gone_names_its_file_and_what_there_is(tmp_path):
     for file, read in (('world.json', lambda: label.of_data(str(tmp_path / 'coeff'))),
                        ('model-world.json', lambda: label.read_model(str(tmp_path / 'model.pkl')))):

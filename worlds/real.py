@@ -6,7 +6,7 @@ import config
 from dnnlib.util import UserError
 from renderer import face_model
 from worlds.label import REAL
-from worlds.parts import Parts, register
+from worlds.parts import Parts, check_part, register
 
 TEMPLATE_FILE = 'similarity_Lm3D_all.mat'
 
@@ -26,8 +26,19 @@ def load_template(folder=None):
     return face_model.load_landmarks_3d(path)
 
 
+def _template(folder=None):
+    return load_template(_own(folder))
+
+
 def _face_model(folder=None):
-    return face_model.load_face_model(folder or config.FACE_MODEL_DIR)
+    return face_model.load_face_model(_own(folder))
 
 
-register(REAL, Parts(face_model=_face_model, template=load_template))
+def _own(folder):
+    """The folder, else config.FACE_MODEL_DIR. UserError when it says that it is of another world."""
+    folder = folder or config.FACE_MODEL_DIR
+    check_part('face_model', folder, REAL)
+    return folder
+
+
+register(REAL, Parts(face_model=_face_model, template=_template))
