@@ -22,8 +22,12 @@ import dnnlib  # noqa: F401       first, so that Ctrl-C during the imports leave
 import numpy as np
 
 from dnnlib.json_files import read_json, write_json
+from dnnlib.tflib import checkpoints as weights
 from dnnlib.util import UserError, atomic_path, run_main
-from training import checkpoints
+from renderer import factors
+from training import checkpoints, snapshots
+from vae import model
+from worlds import label, parts
 
 OPTIONS = 'submit_config.json'
 FACTS = 'facts'
@@ -44,6 +48,7 @@ def pack(run_dir, path):
     options = read_json(os.path.join(run_dir, OPTIONS), 'the options of a training run')
     if not isinstance(options.get('config'), dict):
         raise UserError(f'{os.path.join(run_dir, OPTIONS)}: no "config" in it; expected the options of a training run')
+    _check_decoders(run_dir, options)
     # Without the places on this machine.
     snapshot = options.get('snapshot')
     options.update(data_dir=options['config'].get('data_dir'), world_parts={}, result_dir=None,
@@ -55,6 +60,16 @@ def pack(run_dir, path):
     with atomic_path(path) as temporary, open(temporary, 'wb') as file:
         np.savez_compressed(file, **kept)
     return path
+
+
+def _check_decoders(run_dir, options):
+    """UserError when the run's VAEs are not its world's own, for they are not packed."""
+    folders = os.path.join(run_dir, snapshots.VAE_FOLDER), parts.World(options.get('world') or label.REAL).vae_weights
+    for factor in factors.FACTORS if os.path.isdir(folders[0]) else ():
+        copied, own = (weights.read(model.find_checkpoint(factor.name, folder)) for folder in folders)
+        if not all(np.array_equal(array, own.get(name)) for name, array in copied.items()):
+            raise UserError(f'{folders[0]}: not the VAEs of the world, in {folders[1]}, and they would not be packed; '
+                            'pass the run on as it is')
 
 
 def _is_kept(name):

@@ -5,9 +5,6 @@ that --weights options and perception.experts.load_specs read. Run again to go o
 DIR` makes a second reconstruction network, from other photos, to measure with.
 """
 
-import os
-
-import config
 from dnnlib.util import run_main
 from perception import expert_training
 
@@ -19,7 +16,7 @@ def world():
     return World(expert_photos, face_model.load_model())
 
 
-SCHOOL = expert_training.School('human', __doc__, os.path.join(config.ROOT, 'human', 'weights'), 96, world)
+SCHOOL = expert_training.School('human', __doc__, 96, world)
 
 
 def main():

@@ -274,8 +274,8 @@ class Context:
             result['features'] = self.features().title
         result.update(self._inputs.describe(features))
         result.update(source=self.options.source, model=source.title, resolution=source.resolution,
-                      grown_to=source.active_resolution, seed=self.options.seed, seconds=round(seconds, 1),
-                      time=time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(now)))
+                      grown_to=source.active_resolution, seed=self.options.seed, rate=self.options.rate,
+                      seconds=round(seconds, 1), time=time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(now)))
         return result
 
     def group_result(self, name, factor, value, convention, details=None, counts=None, word=None):

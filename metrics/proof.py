@@ -81,8 +81,7 @@ def markdown(results: Sequence[Dict[str, Any]]) -> str:
     """Results (of the same metric and source the last) as a table; what misses its aim is bold."""
     columns, models = OrderedDict(), _model_titles(results)
     for result in results:
-        title = models[_path(result)] if result['source'] == 'generator' else result['source']
-        columns.setdefault(title, {})[result['metric'], result.get('factor')] = result
+        columns.setdefault(_title(result, models), {})[result['metric'], result.get('factor')] = result
     photos = columns.get('photos', {})
     lines = ['| | ' + ' | '.join(list(columns) + ['target']) + ' |', '|:--|' + '--:|' * (len(columns) + 1)]
     for row in rows():
@@ -91,6 +90,14 @@ def markdown(results: Sequence[Dict[str, Any]]) -> str:
         if any(cells):
             lines.append('| ' + ' | '.join([row.words] + cells + [_aim(row, least, most)]) + ' |')
     return '\n'.join(lines + [''] + _notes(columns))
+
+
+def _title(result, models):
+    """Of the column that a result stands in: models that were measured at several --rate have several."""
+    if result['source'] != 'generator':
+        return result['source']
+    rate = result.get('rate')       # None: each metric's own
+    return models[_path(result)] + ('' if rate is None else f', rate {rate:g}')
 
 
 def _model_titles(results):

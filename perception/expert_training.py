@@ -25,13 +25,12 @@ REPORT_STEPS = 100
 class School(NamedTuple):
     """Where and how a world's experts are trained.
 
-    name: the world's. about: for --help. weights: folder of the committed networks. size: default of --size.
+    name: the world's. about: for --help. size: default of --size.
     world: () -> perception.expert_lessons.World; called once options are right, for it loads TensorFlow.
     """
 
     name: str
     about: str
-    weights: str
     size: int
     world: Callable[[], Any]
 
@@ -41,8 +40,9 @@ def parse_options(school, arguments=None):
     parser = argparse.ArgumentParser(description=school.about, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add('--network', choices=NETWORKS + ('all',), default='all', help='what to train (default: %(default)s)')
-    add('--output', metavar='DIR', default=school.weights, help=f'where the weights and {TABLE} go; other networks of '
-        'a table that is there are kept (default: %(default)s)')
+    # Not the committed networks' folder: whatever was made with them would no longer fit.
+    add('--output', metavar='DIR', default=os.path.join(config.DATASET_DIR, 'experts'), help='where the weights '
+        f'and {TABLE} go; other networks of a table that is there are kept (default: %(default)s)')
     add('--work', metavar='DIR', default=os.path.join(config.CACHE_DIR, school.name + '-experts'),
         help='where photos and half-trained networks are kept, 0.5 to 1.3 GB (default: %(default)s)')
     add('--seed', metavar='N', type=int, default=0, help='other photos, other networks (default: %(default)s)')

@@ -183,7 +183,7 @@ def test_help_does_not_load_tensorflow():
 def committed():
     """(specs, table) of the weights that belong to the project."""
     from perception import experts as perception
-    path = os.path.join(experts.SCHOOL.weights, expert_training.TABLE)
+    path = os.path.join(config.ROOT, 'human', 'weights', expert_training.TABLE)
     with open(path, encoding='utf-8') as file:
         return perception.load_specs(path), json.load(file)
 

@@ -1,14 +1,18 @@
 """A training packed to be passed on, and unpacked to go on."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
 
 from demo import gate
 from dnnlib.json_files import read_json, write_json
+from dnnlib.tflib import checkpoints as weights
 from dnnlib.util import UserError
 from training import checkpoints
+from vae import model
+from worlds import parts
 
 ARRAYS = {'G/w': np.zeros([3, 4]), 'G/w/m': np.ones([3, 4]), 'G/lod': np.array(1.5), 'G/beta2_power': np.array(0.1),
           'Gs/w': np.arange(12).reshape(3, 4) / 7, 'Gs/lod': np.array(1.5), 'D/w': np.full([5], 1 / 3),
@@ -42,6 +46,18 @@ def test_a_packed_training_goes_on(run_dir, tmp_path):
     options = read_json(os.path.join(again, gate.OPTIONS))
     assert (options['world_parts'], options['data_dir'], options['seed']) == ({}, 'demo128', 3)
     assert options['snapshot'] == 'network-snapshot-000003.pkl'         # no place on another's machine
+
+
+def test_other_decoders_than_the_worlds_own_are_not_lost(run_dir, tmp_path):
+    options = read_json(os.path.join(run_dir, gate.OPTIONS))
+    write_json(os.path.join(run_dir, gate.OPTIONS), dict(options, world='human'))
+    shutil.copytree(parts.World('human').vae_weights, os.path.join(run_dir, 'vae'))
+    gate.pack(run_dir, str(tmp_path / 'own.npz'))
+    prefix = model.find_checkpoint('rot', os.path.join(run_dir, 'vae'))
+    weights.save(prefix, {name: array + 1 for name, array in weights.read(prefix).items()})
+    with pytest.raises(UserError, match='not the VAEs of the world'):
+        gate.pack(run_dir, str(tmp_path / 'other.npz'))
+    assert not (tmp_path / 'other.npz').exists()
 
 
 def test_nothing_is_written_over_and_other_files_are_named(run_dir, tmp_path):

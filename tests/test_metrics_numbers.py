@@ -377,6 +377,12 @@ def test_models_of_two_runs_have_a_column_each():
     assert lines[2] == '| R² of pose | **.50** | .98 | ≥ .97 |'
 
 
+def test_each_truncation_of_a_model_has_a_column():
+    results = [dict(_result('control', 0.5, 'pose'), rate=rate) for rate in (None, 1.0)]
+    results.append(dict(_result('control', 0.9, 'pose', 'photos'), rate=1.0))
+    assert proof.markdown(results).split('\n')[0] == '| | small.pkl | small.pkl, rate 1 | photos | target |'
+
+
 def test_results_are_read_and_nothing_else(tmp_path):
     path = str(tmp_path / 'results.jsonl')
     with open(path, 'w') as file:

@@ -59,10 +59,10 @@ class World:
     def __init__(self, name: str, vae_weights: Optional[str] = None, face_model: Optional[str] = None,
                  experts: Optional[str] = None) -> None:
         self._own = own = _find(name)
-        for part, path in (('face_model', face_model), ('vae_weights', vae_weights), ('experts', experts)):
-            check_part(part, path, name)
         self.name, self._face_model_folder = name, face_model
         self.vae_weights = os.path.abspath(vae_weights or own.vae_weights or config.VAE_WEIGHTS_DIR)
+        for part, path in (('face_model', face_model), ('vae_weights', self.vae_weights), ('experts', experts)):
+            check_part(part, path, name)
         self.experts = experts_table(experts) if experts else own.experts
         self.resolution, self.photographer = own.resolution, own.photographer
 
