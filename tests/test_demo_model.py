@@ -11,8 +11,7 @@ from worlds import label
 
 MODEL = os.path.join(config.DEMO_DIR, config.DEMO_NAME)
 LARGEST, ALL = 6e6, 21e6        # bytes
-# Of a model that is still in training; it has .90, .76, .45, .25 and .73.
-SLOPES, HAIR = {'identity': 0.8, 'lighting': 0.7, 'pose': 0.4, 'expression': 0.2}, 0.65
+SLOPES, HAIR = {'identity': 0.85, 'lighting': 0.72, 'pose': 0.42, 'expression': 0.22}, 0.72
 
 
 def _files(folder):
@@ -50,8 +49,8 @@ def test_a_judge_that_no_training_saw_finds_what_was_asked_for(tmp_path):
                                   cache=str(tmp_path))
     results = metric_base.measure(dict.fromkeys(('control', 'identity', 'hair'), True), options)
     found = {(result['metric'], result['factor']): result['value'] for result in results}
-    assert found['control', 'pose'] > 0.95 and found['control', 'lighting'] > 0.6
+    assert found['control', 'pose'] > 0.95 and found['control', 'lighting'] > 0.65
     assert found['control', 'expression'] > 0.8
-    assert found['control', 'albedo'] > 0.85 and found['control', 'shape'] > 0.3
+    assert found['control', 'albedo'] > 0.85 and found['control', 'shape'] > 0.4
     for factor in ('expression', 'lighting'):
-        assert found['identity', factor] > 0.6 and found['hair', factor] > HAIR
+        assert found['identity', factor] > 0.75 and found['hair', factor] > HAIR

@@ -76,7 +76,7 @@ DEMO128 = dict(
     training_kimg={8: 40, 16: 60, 32: 90, 64: 100}, transition_kimg={8: 40, 16: 60, 32: 60, 64: 60},
     tick_kimg_dict={128: 5},
     # Contrast may be stronger here: with less, hair came and went. With more of w_gamma light is kept beside it.
-    stage2_weights=dict(DEMO64['stage2_weights'], w_gamma=60.0, w_exp_warp=8.0, w_gamma_change=15.0, w_shape=1.0),
+    stage2_weights=dict(DEMO64['stage2_weights'], w_gamma=70.0, w_exp_warp=12.0, w_gamma_change=25.0, w_shape=1.0),
 )
 
 # What a run keeps when --resume --config brings another configuration: data, networks, what its pictures show, its end.
