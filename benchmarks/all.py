@@ -53,7 +53,7 @@ def run(name, options):
         if not os.path.exists(path):
             return {}, code
         with open(path, encoding='utf-8') as file:
-            return {key: [value, unit] for key, value, unit in map(json.loads, file)}, code
+            return {key: [float(f'{value:.4g}'), unit] for key, value, unit in map(json.loads, file)}, code
 
 
 def speed_ratio(now, before):

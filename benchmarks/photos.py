@@ -44,7 +44,7 @@ def one_by_one(count, size):
 def main():
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--count', type=whole(1), default=48, help='photos (default: %(default)s)')
+    parser.add_argument('--count', type=whole(1), default=240, help='photos (default: %(default)s)')
     parser.add_argument('--size', type=whole(1), default=256, help='pixels (default: %(default)s)')
     args = parser.parse_args()
     print(machine_line())

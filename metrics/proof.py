@@ -200,9 +200,13 @@ def read_results(path: str) -> List[Dict[str, Any]]:
             results = [parse_json(line, path, expected) for line in file]
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror}); expected {expected}') from error
-    if not results or not all(name in result for result in results for name in ('metric', 'source', 'model')):
+    if not results or not all(map(_is_result, results)):
         raise UserError(f'{path}: empty, or lines without "metric", "source" and "model"; expected {expected}')
     return results
+
+
+def _is_result(result):
+    return isinstance(result, dict) and all(isinstance(result.get(name), str) for name in ('metric', 'source', 'model'))
 
 
 def main() -> None:

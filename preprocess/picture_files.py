@@ -195,7 +195,7 @@ def turn_points(points: np.ndarray, size: Tuple[int, int], orientation: int) -> 
 
 
 def _orientation(image: Image.Image) -> int:
-    if image.format == 'PNG':   # its EXIF may follow its pixels, which are damaged themselves: not to be passed over
+    if image.format == 'PNG':   # `getexif` reads its pixels, too: an error in them is not one of the EXIF
         image.load()
     try:
         value = image.getexif().get(_ORIENTATION, 1)

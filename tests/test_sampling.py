@@ -257,7 +257,8 @@ def test_average_of_w(small, monkeypatch):
         assert_close(faces.average_w, expected, atol=2e-5)
 
 
-@pytest.mark.skipif(IS_TF1 or gpu_names() or not tfutil.cpu_has_bfloat16(), reason='no bfloat16 here')
+@pytest.mark.skipif(IS_TF1 or gpu_names() or not tfutil.cpu_has_bfloat16(),
+                    reason='bfloat16 needs TensorFlow 2.x and, without a GPU, a processor with AVX512_BF16 or AMX')
 def test_bfloat16_changes_pictures_by_little_and_numbers_not_at_all(small, monkeypatch):
     monkeypatch.setattr(truncation, 'AVERAGE_COUNT', 20)
     found = {}

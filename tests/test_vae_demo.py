@@ -80,7 +80,8 @@ def test_resumed_training_equals_one_that_was_not_interrupted(tmp_path):
         assert_close(resumed[name], value, atol=1e-7, rtol=1e-6)
 
 
-@pytest.mark.skipif(IS_TF1 or gpu_names() or not tfutil.cpu_has_bfloat16(), reason='no bfloat16 here')
+@pytest.mark.skipif(IS_TF1 or gpu_names() or not tfutil.cpu_has_bfloat16(),
+                    reason='bfloat16 needs TensorFlow 2.x and, without a GPU, a processor with AVX512_BF16 or AMX')
 def test_bfloat16_learns_the_same():
     x = _samples(640, 160)
     (exact, _), (rounded, state) = [_trained(x, range(12), name='id', width=64, precision=precision)
