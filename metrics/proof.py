@@ -206,7 +206,7 @@ def read_results(path: str) -> List[Dict[str, Any]]:
 
 
 def _is_result(result):
-    return isinstance(result, dict) and all(isinstance(result.get(name), str) for name in ('metric', 'source', 'model'))
+    return all(isinstance(result.get(name), str) for name in ('metric', 'source', 'model'))
 
 
 def main() -> None:

@@ -388,7 +388,8 @@ def test_results_are_read_and_nothing_else(tmp_path):
     with open(path, 'w') as file:
         file.write(metric_base.result_line(_result('fid', 1.5)) + '\n')
     assert proof.read_results(path)[0]['value'] == 1.5
-    for content in ('{"metric": "fid", "source": "generator"}\n', '7\n', ''):
+    nameless = '{"metric": "fid", "source": "generator"}\n'
+    for content in (nameless, nameless.replace('}', ', "model": 5}'), ''):
         with open(path, 'w') as file:
             file.write(content)
         with pytest.raises(UserError, match='results.jsonl: empty, or lines without "metric", "source" and "model"'):
